@@ -1,0 +1,371 @@
+"""From a table of image files to arrays and `tf.data`: decode, resize, augment.
+
+- *Decode*: JPEG, PNG (8 and 16 bit), BMP, GIF (first frame) to [0, 1]: 8-bit values
+  divided by 255, 16-bit ones by 65535. Grey is repeated to three channels; colour
+  to grey is 0.299 R + 0.587 G + 0.114 B; alpha is dropped. EXIF rotation is not
+  applied.
+- *Resize*: bilinear with half-pixel centres; when shrinking with antialiasing (the
+  kernel widens with the factor), since plain bilinear skips pixels and so makes
+  fine structure depend on the file's size. The aspect ratio is not kept. Masks:
+  nearest, without antialiasing.
+- *Augment*: flips, shift and rotation as one affine map, bilinear, mirrored at the
+  border; every image gets its own draw, a function of (seed, epoch, row) only, and
+  not of Keras' or TensorFlow's global seed.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from hrcam.datasets._table import ImageTable
+
+GREY_WEIGHTS = (0.299, 0.587, 0.114)
+PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+NUM_DRAWS = 5  # flip x, flip y, shift x, shift y, rotate
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far images are changed at random in training.
+
+    Attributes:
+        flip: Mirror left-right and up-down, each with probability one half.
+        shift: Largest shift, as a fraction of height and width, in [0, 1].
+        rotate: Largest rotation in degrees, either way.
+    """
+
+    flip: bool = False
+    shift: float = 0.0
+    rotate: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        if not (0 <= self.shift <= 1 and 0 <= self.rotate <= 180):
+            raise ValueError(
+                "`shift` must be a fraction in [0, 1] and `rotate` degrees in "
+                f"[0, 180]. Received: {self}"
+            )
+
+
+def image_dataset(
+    table: ImageTable,
+    image_size: int | tuple[int, int],
+    *,
+    channels: int = 3,
+    batch_size: int = 32,
+    shuffle: bool = False,
+    augment: Augmentation | None = None,
+    seed: int = 0,
+) -> tf.data.Dataset:
+    """Makes the `tf.data.Dataset` of a table, for `fit` and `predict`.
+
+    Each pass over the dataset is an epoch with its own order (`shuffle`) and its
+    own augmentation; a dataset made again with the same seed repeats them.
+
+    Args:
+        table: The images.
+        image_size: Side in pixels, or (height, width).
+        channels: 1 or 3.
+        batch_size: Images a batch; the last one may be shorter.
+        shuffle: A new order each epoch, over the whole table.
+        augment: Random changes, such as `Augmentation(flip=True, rotate=20)`.
+        seed: Of order and augmentation.
+
+    Returns:
+        Dataset of (images float32 `(batch, height, width, channels)` in [0, 1],
+        labels int64 `(batch,)`), of known length.
+
+    Raises:
+        ValueError: If the table is empty, or the size or channels are impossible.
+        FileNotFoundError: If files are missing.
+        TypeError: If `augment` is not an `Augmentation`.
+
+    Example:
+        >>> train = image_dataset(table, 224, shuffle=True)
+        >>> model.fit(train, epochs=10, shuffle=False)  # Keras warns without
+    """
+    size = _checked_size(image_size, channels)
+    _check_files(table.paths)
+    augment = Augmentation() if augment is None else augment
+    _check_augment(augment)
+    paths, labels = _strings(table.paths), tf.constant(table.labels)
+
+    def load(row, draws):
+        return _load(paths[row], size, channels), labels[row], draws
+
+    def finish(images, batch_labels, draws):
+        return _transform(images, draws, augment), batch_labels
+
+    dataset = _rows(len(table), shuffle, seed)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(table)))
+    dataset = dataset.map(load, tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(batch_size).map(finish).prefetch(tf.data.AUTOTUNE)
+
+
+def augment_batch(
+    images: np.ndarray, seed: int, augment: Augmentation, *, epoch: int = 0
+) -> np.ndarray:
+    """Augments an array as `image_dataset` augments files.
+
+    Args:
+        images: `(n, height, width, channels)` float, any range. Not changed.
+        seed: Of the draws; with `epoch`, the draws of `image_dataset` in that
+            epoch for row i of its table.
+        augment: Random changes.
+        epoch: Another number, another draw.
+
+    Returns:
+        float32 array of the same shape.
+
+    Raises:
+        ValueError: If the array has another shape.
+        TypeError: If `augment` is not an `Augmentation`.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise ValueError(
+            "`images` must be (n, height, width, channels). "
+            f"Received: shape {images.shape}"
+        )
+    _check_augment(augment)
+    draws = _draws(len(images), seed, epoch)
+    return _transform(tf.cast(images, tf.float32), draws, augment).numpy()
+
+
+def load_images(
+    table_or_paths: ImageTable | Sequence[str | Path],
+    image_size: int | tuple[int, int],
+    channels: int = 3,
+) -> np.ndarray:
+    """Decodes images into one array, in their order.
+
+    Args:
+        table_or_paths: A table, or image files.
+        image_size: Side in pixels, or (height, width).
+        channels: 1 or 3.
+
+    Returns:
+        float32 `(n, height, width, channels)` in [0, 1].
+
+    Raises:
+        ValueError: If there is no image, a file is not one, or the size or
+            channels are impossible.
+        FileNotFoundError: If files are missing.
+    """
+    size = _checked_size(image_size, channels)
+    is_table = isinstance(table_or_paths, ImageTable)
+    paths = table_or_paths.paths if is_table else [Path(p) for p in table_or_paths]
+    _check_files(paths)
+    return _decode_all(paths, (*size, channels), lambda p: _load(p, size, channels))
+
+
+def load_masks(table: ImageTable, image_size: int | tuple[int, int]) -> np.ndarray:
+    """Decodes masks into one array; a pixel is true above half of the file's range.
+
+    Published masks are not strictly 0/255 (JPEG remains, resized edges). The range
+    is that of the file's type, 255 or 65535; of colours the brightest counts.
+
+    Args:
+        table: The images with their `mask_paths`.
+        image_size: Side in pixels, or (height, width); nearest neighbour.
+
+    Returns:
+        bool `(n, height, width)`; all false for an image without a mask file.
+
+    Raises:
+        ValueError: If a file is not an image, or holds no pixel above half of the
+            range but some above 0 (a 0/1 mask saved as 8 bit, most likely).
+        FileNotFoundError: If mask files are missing.
+    """
+    size = _checked_size(image_size, channels=1)
+    masks = np.zeros((len(table), *size), bool)
+    rows = [row for row, path in enumerate(table.mask_paths) if path is not None]
+    if not rows:
+        return masks
+    paths = [table.mask_paths[row] for row in rows]
+    _check_files(paths)
+    levels = _decode_all(paths, (*size, 2), lambda path: _load_mask(path, size))
+    peak = levels[:, 0, 0, 1]  # of the file, before the resize
+    faint = [str(p) for p, top in zip(paths, peak, strict=True) if 0 < top <= 0.5]
+    if faint:
+        raise ValueError(
+            "A mask must have pixels above half of its file's range, or only 0. "
+            f"Received: {len(faint)} masks of at most {peak[peak > 0].min():.2g} of "
+            f"the range, first {faint[:3]}. Save them as 0/255"
+        )
+    masks[rows] = levels[..., 0] > 0
+    return masks
+
+
+def drop_unreadable(table: ImageTable) -> tuple[ImageTable, dict[Path, str]]:
+    """Decodes every image and sets aside those that `image_dataset` cannot read.
+
+    Args:
+        table: The images; masks are not looked at.
+
+    Returns:
+        The table of the readable images, in order, and the reason for each other
+        file: missing, empty, or the decoder's message (truncated, not an image).
+    """
+    with ThreadPoolExecutor() as pool:
+        reasons = list(pool.map(_why_unreadable, table.paths))
+    readable = np.array([reason is None for reason in reasons], bool)
+    named = zip(table.paths, reasons, strict=True)
+    return table.select(readable), {path: why for path, why in named if why}
+
+
+def _why_unreadable(path: Path) -> str | None:
+    if not path.is_file():
+        return "missing"
+    data = path.read_bytes()
+    if not data:
+        return "empty"
+    try:
+        _decode(tf.constant(data))
+    except tf.errors.OpError as error:
+        return error.message.split(" [Op:")[0]
+    return None
+
+
+def _decode(data: tf.Tensor) -> tf.Tensor:
+    """Returns float32 (height, width, 1 or 3) in [0, 1]."""
+
+    def png():  # decodes 8 bit as value * 257, so that 65535 is the range of both
+        return tf.cast(tf.io.decode_png(data, dtype=tf.uint16), tf.float32) / 65535
+
+    def jpeg():
+        pixels = tf.io.decode_jpeg(data, dct_method="INTEGER_ACCURATE")
+        return tf.cast(pixels, tf.float32) / 255
+
+    def other():
+        pixels = tf.io.decode_image(data, expand_animations=False)
+        return tf.cast(pixels, tf.float32) / 255
+
+    is_png = tf.equal(tf.strings.substr(data, 0, len(PNG_START)), PNG_START)
+    is_jpeg = tf.equal(tf.strings.substr(data, 0, len(JPEG_START)), JPEG_START)
+    image = tf.case([(is_png, png), (is_jpeg, jpeg)], default=other)
+    depth = tf.shape(image)[-1]
+    return image[..., : depth - 1 + depth % 2]  # 2 and 4: the last one is alpha
+
+
+def _load(path: tf.Tensor, size: tuple[int, int], channels: int) -> tf.Tensor:
+    """Returns float32 (height, width, channels) in [0, 1]."""
+    image = _decode(tf.io.read_file(path))
+    height_width = tf.shape(image)[:2]
+    image = tf.broadcast_to(image, tf.concat([height_width, [3]], axis=0))
+    if channels == 1:
+        image = tf.tensordot(image, tf.constant(GREY_WEIGHTS), 1)[..., None]
+    image = tf.image.resize(image, size, antialias=True)
+    return tf.clip_by_value(tf.ensure_shape(image, (*size, channels)), 0, 1)
+
+
+def _load_mask(path: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Returns (height, width, 2): 1 inside and 0 outside; the file's highest value."""
+    level = tf.reduce_max(_decode(tf.io.read_file(path)), axis=-1, keepdims=True)
+    inside = tf.image.resize(tf.cast(level > 0.5, tf.float32), size, method="nearest")
+    return tf.concat([inside, tf.fill((*size, 1), tf.reduce_max(level))], axis=-1)
+
+
+def _decode_all(paths: list[Path], shape: tuple, load) -> np.ndarray:
+    """Returns float32 (n, *shape): one allocation, filled as the files arrive."""
+    arrays = np.empty((len(paths), *shape), np.float32)
+    files = tf.data.Dataset.from_tensor_slices(_strings(paths))
+    files = files.map(load, tf.data.AUTOTUNE, deterministic=True)
+    row = -1
+    try:
+        for row, array in enumerate(files.prefetch(tf.data.AUTOTUNE)):
+            arrays[row] = array.numpy()
+    except tf.errors.InvalidArgumentError as error:  # the order is kept: the next one
+        raise ValueError(
+            f"Every file must be a readable image. Received: {paths[row + 1]} "
+            f"({_why_unreadable(paths[row + 1])}). `drop_unreadable` sets such aside"
+        ) from error
+    return arrays
+
+
+def _rows(count: int, shuffle: bool, seed: int) -> tf.data.Dataset:
+    """Yields (row, draws) of one epoch; each pass over it is the next epoch."""
+    with tf.device("CPU:0"):
+        passes = tf.Variable(-1, dtype=tf.int64, trainable=False)
+
+    def epoch_rows(_):
+        epoch = passes.assign_add(1)
+        rows = tf.range(count, dtype=tf.int64)
+        if shuffle:
+            rows = tf.random.experimental.stateless_shuffle(rows, [seed, 2 * epoch])
+        draws = tf.gather(_draws(count, seed, epoch), rows)
+        return tf.data.Dataset.from_tensor_slices((rows, draws))
+
+    return tf.data.Dataset.from_tensors(0).flat_map(epoch_rows)
+
+
+def _draws(count: int, seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
+    """Returns uniform draws in [0, 1), one row an image."""
+    # Odd, so that the order of the images and their changes never share a seed.
+    return tf.random.stateless_uniform((count, NUM_DRAWS), [seed, 2 * epoch + 1])
+
+
+def _transform(images: tf.Tensor, draws: tf.Tensor, augment: Augmentation) -> tf.Tensor:
+    """Applies flips, shift and rotation of each image as one affine map."""
+    if augment == Augmentation():
+        return images
+    height, width = (tf.cast(side, tf.float32) for side in images.shape[1:3])
+    flip = tf.where(draws[:, :2] < 0.5, -1.0, 1.0) if augment.flip else 1.0
+    flip_x, flip_y = tf.unstack(flip * tf.ones_like(draws[:, :2]), axis=1)
+    x = (draws[:, 2] * 2 - 1) * augment.shift * width
+    y = (draws[:, 3] * 2 - 1) * augment.shift * height
+    angle = (draws[:, 4] * 2 - 1) * (augment.rotate * np.pi / 180)
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    # Where output pixel p comes from: F R (p - center - shift) + center.
+    a, b, c, d = flip_x * cos, -flip_x * sin, flip_y * sin, flip_y * cos
+    center_x, center_y = (width - 1) / 2, (height - 1) / 2
+    from_x = center_x - a * (center_x + x) - b * (center_y + y)
+    from_y = center_y - c * (center_x + x) - d * (center_y + y)
+    zero = tf.zeros_like(angle)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=tf.stack([a, b, from_x, c, d, from_y, zero, zero], axis=1),
+        output_shape=images.shape[1:3],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+    )
+
+
+def _strings(paths: Sequence[Path]) -> tf.Tensor:
+    return tf.constant([str(path) for path in paths], tf.string)
+
+
+def _check_files(paths: Sequence[Path]) -> None:
+    if not len(paths):
+        raise ValueError("At least one image is needed. Received: none")
+    missing = [str(path) for path in paths if not Path(path).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"Expected {len(paths)} files. Received: {len(missing)} missing, first "
+            f"{missing[:3]}. `drop_unreadable` sets aside images that are missing"
+        )
+
+
+def _check_augment(augment: Augmentation) -> None:
+    if not isinstance(augment, Augmentation):
+        raise TypeError(
+            "`augment` must be an `Augmentation`, such as "
+            f"`Augmentation(flip=True, shift=0.1, rotate=20)`. Received: {augment!r}"
+        )
+
+
+def _checked_size(image_size, channels: int) -> tuple[int, int]:
+    sides = np.atleast_1d(np.asarray(image_size))
+    if sides.shape not in ((1,), (2,)) or sides.dtype.kind != "i" or sides.min() < 1:
+        raise ValueError(
+            "`image_size` must be a side in pixels or (height, width). "
+            f"Received: {image_size!r}"
+        )
+    if channels not in (1, 3):
+        raise ValueError(f"`channels` must be 1 or 3. Received: {channels!r}")
+    return int(sides[0]), int(sides[-1])

@@ -1,0 +1,51 @@
+"""Maps that know nothing of the model: what any method has to beat.
+
+* `centre_prior`: 1 at the centre, falling with the distance from it, because findings
+  tend to be in the middle of the picture:
+  `exp(-(u^2 + v^2) / 2 s^2)`, u and v from -1 to 1 over the image, s = 0.5.
+* `image_darkness`: one minus the mean of the channels, because lesions of the skin
+  are dark.
+
+They take the arguments of a map function and look only at the images; both are our
+choice, they are not in the papers.
+"""
+
+from typing import Any
+
+import numpy as np
+
+_SPREAD = 0.5  # of half the image's side
+
+
+def centre_prior(model: Any, images: np.ndarray, class_index: Any = None) -> np.ndarray:
+    """Returns the same bump in the middle of every image.
+
+    Args:
+        model: Not used.
+        images: `(batch, height, width, channels)`; only the shape is used.
+        class_index: Not used.
+
+    Returns:
+        Float32 `(batch, height, width)` in (0, 1].
+    """
+    batch, height, width = np.shape(images)[:3]
+    v = (np.arange(height) + 0.5) / height * 2 - 1
+    u = (np.arange(width) + 0.5) / width * 2 - 1
+    bump = np.exp(-(v[:, None] ** 2 + u**2) / (2 * _SPREAD**2))
+    return np.repeat(bump[None].astype("float32"), batch, axis=0)
+
+
+def image_darkness(
+    model: Any, images: np.ndarray, class_index: Any = None
+) -> np.ndarray:
+    """Returns one minus the mean over the channels of each image.
+
+    Args:
+        model: Not used.
+        images: `(batch, height, width, channels)` in [0, 1].
+        class_index: Not used.
+
+    Returns:
+        Float32 `(batch, height, width)` in [0, 1].
+    """
+    return (1 - np.mean(images, axis=-1)).astype("float32")

@@ -1,0 +1,369 @@
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hrcam.datasets import (
+    Augmentation,
+    ImageTable,
+    augment_batch,
+    drop_unreadable,
+    image_dataset,
+    load_images,
+    load_masks,
+)
+
+ALL = Augmentation(flip=True, shift=0.2, rotate=30)
+
+
+def write(path, pixels):
+    """Writes with OpenCV, whose colour order is BGR; returns the path."""
+    pixels = np.asarray(pixels)
+    if pixels.ndim == 3:
+        pixels = pixels[..., [2, 1, 0, *range(3, pixels.shape[-1])]]
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def make_table(paths, masks=None):
+    rows = len(paths)
+    return ImageTable(
+        paths, np.arange(rows), np.arange(rows), "abcdefghij"[:rows], masks
+    )
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Ten 6x6 images; image i is noise around the grey level 20 i."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 50, (10, 6, 6)).astype(np.uint8)
+    return make_table(
+        [
+            write(tmp_path / f"{i}.png", 20 * i + pixels)
+            for i, pixels in enumerate(noise)
+        ]
+    )
+
+
+def batches(dataset):
+    """One epoch: images, labels."""
+    images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+GREY = np.array([[0, 51], [128, 255]])
+COLOUR = np.stack([GREY, GREY[::-1], GREY.T], axis=-1)  # red, green and blue differ
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_8_bit_grey_is_divided_by_255(tmp_path, ending, channels):
+    path = write(tmp_path / f"image.{ending}", GREY.astype(np.uint8))
+
+    images = load_images([path], 2, channels)
+
+    assert images.dtype == np.float32
+    assert images.shape == (1, 2, 2, channels)
+    for channel in range(channels):
+        np.testing.assert_allclose(images[0, ..., channel], GREY / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp"])
+def test_colour_keeps_its_channels(tmp_path, ending):
+    path = write(tmp_path / f"image.{ending}", COLOUR.astype(np.uint8))
+
+    np.testing.assert_allclose(load_images([path], 2)[0], COLOUR / 255, atol=1e-6)
+    # Luma by hand for one pixel, (red, green, blue) = (0, 128, 0).
+    np.testing.assert_allclose(
+        load_images([path], 2, channels=1)[0, 0, 0, 0], 0.587 * 128 / 255, atol=1e-6
+    )
+
+
+def test_16_bit_keeps_its_levels(tmp_path):
+    levels = np.array([[0, 1], [30001, 65535]], np.uint16)
+    path = write(tmp_path / "image.png", levels)
+
+    # 1 / 65535 would be 0 after a cut to 8 bit.
+    np.testing.assert_allclose(
+        load_images([path], 2, 1)[0, ..., 0], levels / 65535, rtol=1e-6
+    )
+
+
+def test_alpha_is_dropped(tmp_path):
+    pixels = np.dstack([COLOUR, np.full((2, 2), 7)]).astype(np.uint8)
+
+    images = load_images([write(tmp_path / "image.png", pixels)], 2)
+
+    np.testing.assert_allclose(images[0], COLOUR / 255, atol=1e-6)
+
+
+def test_grey_with_alpha(tmp_path):
+    pixels = np.dstack([GREY, np.full((2, 2), 7)]).astype(np.uint8)
+    (tmp_path / "image.png").write_bytes(tf.io.encode_png(pixels).numpy())
+
+    images = load_images([tmp_path / "image.png"], 2, 1)
+
+    np.testing.assert_allclose(images[0, ..., 0], GREY / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg(tmp_path, channels):
+    """Flat colour survives JPEG to about a level."""
+    flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    path = write(tmp_path / "image.jpg", flat)
+
+    actual = load_images([path], 16, channels)[0, 5, 5]
+
+    grey = [0.299 * 200 + 0.587 * 100 + 0.114 * 50]
+    expected = grey if channels == 1 else [200, 100, 50]
+    np.testing.assert_allclose(actual * 255, expected, atol=2)
+
+
+def test_enlarging_is_bilinear_with_half_pixel_centres(tmp_path):
+    path = write(tmp_path / "image.png", np.array([[0, 255]], np.uint8))
+
+    # Samples at -0.25, 0.25, 0.75, 1.25 of [0, 1], clamped.
+    np.testing.assert_allclose(
+        load_images([path], (1, 4), 1)[0, 0, :, 0], [0, 0.25, 0.75, 1], atol=1e-6
+    )
+
+
+def test_shrinking_uses_every_pixel(tmp_path):
+    stripes = np.tile(np.array([255, 0, 0, 0], np.uint8), (16, 4))
+    path = write(tmp_path / "image.png", stripes)
+
+    # Plain bilinear looks at pixels 1 and 2 of each 4: all 0. The triangle of an
+    # antialiased one weighs pixels by their distance d from the centre as 1 - d/4:
+    # at 2.5 and 1.5 on either side, .375 + .625 of a total of 4, away from the ends.
+    actual = load_images([path], 4, 1)[0, ..., 0]
+    np.testing.assert_allclose(actual[1:3, 1:3], (0.625 + 0.375) / 4, atol=1e-5)
+
+
+def test_height_comes_first(tmp_path):
+    path = write(tmp_path / "image.png", np.zeros((4, 4), np.uint8))
+
+    assert load_images([path], (2, 6)).shape == (1, 2, 6, 3)
+
+
+def test_dataset_is_the_array(table):
+    images, labels = batches(image_dataset(table, 5, channels=1, batch_size=4))
+
+    np.testing.assert_array_equal(images, load_images(table, 5, 1))
+    assert labels.tolist() == list(range(10))
+    assert (images.dtype, labels.dtype) == (np.float32, np.int64)
+    assert 0 <= images.min() < 0.1
+    assert 0.7 < images.max() <= 1
+
+
+def test_dataset_knows_its_length_and_shapes(table):
+    dataset = image_dataset(table, (5, 4), batch_size=4, shuffle=True, augment=ALL)
+
+    assert dataset.cardinality() == 3
+    assert [len(labels) for _, labels in dataset] == [4, 4, 2]
+    assert dataset.element_spec[0].shape.as_list() == [None, 5, 4, 3]
+
+
+def test_shuffle_differs_by_epoch_and_repeats_by_seed(table):
+    def epochs(seed):
+        dataset = image_dataset(table, 2, shuffle=True, seed=seed)
+        return [batches(dataset)[1].tolist() for _ in range(3)]
+
+    first = epochs(0)
+    tf.random.set_seed(99)  # the global seed has no say
+
+    assert first == epochs(0)
+    assert first != epochs(1)
+    assert len({tuple(order) for order in first}) == 3
+    assert all(sorted(order) == list(range(10)) for order in first)
+
+
+def test_shuffle_keeps_images_and_labels_together(table):
+    images, labels = batches(image_dataset(table, 6, channels=1, shuffle=True))
+
+    np.testing.assert_array_equal(images, load_images(table, 6, 1)[labels])
+
+
+def test_augmentation_differs_by_epoch_and_repeats_by_seed(table):
+    def epochs(seed):
+        dataset = image_dataset(table, 6, augment=ALL, batch_size=3, seed=seed)
+        return np.array([batches(dataset)[0] for _ in range(2)])
+
+    first = epochs(0)
+
+    np.testing.assert_array_equal(first, epochs(0))
+    assert np.abs(first - epochs(1)).max() > 0.1
+    assert (np.abs(first[0] - first[1]).max(axis=(1, 2, 3)) > 1e-3).all()
+    assert (np.ptp(first[0] - load_images(table, 6), axis=(1, 2, 3)) > 1e-3).all()
+
+
+def test_augmentation_belongs_to_the_image_not_to_its_place(table):
+    plain = image_dataset(table, 6, augment=ALL)
+    shuffled = image_dataset(table, 6, augment=ALL, shuffle=True, batch_size=3)
+
+    for _ in range(2):
+        images, labels = batches(shuffled)
+        np.testing.assert_allclose(images, batches(plain)[0][labels], atol=1e-6)
+
+
+def test_augment_batch_is_the_augmentation_of_the_dataset(table):
+    dataset = image_dataset(table, 6, augment=ALL, seed=4)
+    arrays = load_images(table, 6)
+    given = arrays.copy()
+
+    for epoch in range(2):
+        np.testing.assert_allclose(
+            batches(dataset)[0], augment_batch(arrays, 4, ALL, epoch=epoch), atol=1e-6
+        )
+    np.testing.assert_array_equal(arrays, given)
+
+
+def test_flips_are_exact_and_all_four_occur():
+    image = np.arange(12.0).reshape(1, 3, 4, 1)
+    flips = [image, image[:, ::-1], image[:, :, ::-1], image[:, ::-1, ::-1]]
+
+    actual = augment_batch(np.repeat(image, 40, axis=0), 0, Augmentation(flip=True))
+
+    found = [[np.array_equal(a, flip[0]) for flip in flips] for a in actual]
+    assert (np.sum(found, axis=1) == 1).all()
+    assert (np.sum(found, axis=0) >= 3).all()
+
+
+def test_shift_is_a_fraction_of_each_side_and_mirrors_at_the_border():
+    rows, columns = np.mgrid[:8.0, :16.0]
+    ramps = np.tile(np.stack([rows, columns], axis=-1), (64, 1, 1, 1)) + 5
+
+    actual = augment_batch(ramps, 0, Augmentation(shift=0.25))
+
+    # Row 4, column 8 is farther from the border than 0.25 * 8 = 2 and 0.25 * 16 = 4.
+    moved = actual[:, 4, 8] - ramps[:, 4, 8]
+    for axis, most in enumerate((2, 4)):
+        assert -most <= moved[:, axis].min() < -0.7 * most
+        assert 0.7 * most < moved[:, axis].max() <= most
+    # Mirrored: nothing but the values of the ramp itself comes in, 5 and more.
+    assert actual.min() > 5 - 1e-4
+    assert actual[..., 1].max() < 20 + 1e-4
+
+
+def test_rotation_turns_about_the_centre():
+    rows, columns = np.mgrid[-10.0:11, -10:11]
+    ramps = np.tile(np.stack([rows, columns], axis=-1), (64, 1, 1, 1))
+
+    turned = augment_batch(ramps, 0, Augmentation(rotate=45))
+
+    # The output at p shows R p: from one step right (cos, sin) of the angle follow,
+    # and every pixel near the centre is the same R times its own place.
+    sin, cos = np.moveaxis(turned[:, 10, 11], -1, 0)[..., None, None]
+    np.testing.assert_allclose(cos**2 + sin**2, 1, atol=1e-4)
+    expected = np.stack([sin * columns + cos * rows, cos * columns - sin * rows], -1)
+    near = (slice(None), slice(6, 15), slice(6, 15))
+    np.testing.assert_allclose(turned[near], expected[near], atol=1e-3)
+    degrees = np.rad2deg(np.arcsin(sin))
+    assert -45.1 < degrees.min() < -35
+    assert 35 < degrees.max() < 45.1
+
+
+def test_no_change_asked_none_made():
+    images = np.random.default_rng(0).uniform(size=(2, 3, 3, 1)).astype("float32")
+
+    np.testing.assert_array_equal(augment_batch(images, 0, Augmentation()), images)
+
+
+def test_masks_are_cut_at_half_of_the_range(tmp_path):
+    levels = np.array([[0, 3], [127, 128]], np.uint8)
+    masks = [
+        write(tmp_path / "a.png", levels),
+        None,
+        write(tmp_path / "c.png", levels.astype(np.uint16) * 257),
+        write(tmp_path / "d.png", np.dstack([levels, 0 * levels, 0 * levels])),
+        write(tmp_path / "e.png", 0 * levels),
+    ]
+
+    actual = load_masks(make_table("abcde", masks), 2)
+
+    assert actual.dtype == bool
+    # 127 / 255 is below one half, 128 / 255 above. A red mask counts as a white one.
+    cut = [[False, False], [False, True]]
+    none = np.zeros((2, 2), bool)
+    np.testing.assert_array_equal(actual, [cut, none, cut, cut, none])
+
+
+def test_masks_are_enlarged_by_nearest(tmp_path):
+    mask = write(tmp_path / "a.png", np.array([[0, 255]], np.uint8))
+
+    np.testing.assert_array_equal(
+        load_masks(make_table("a", [mask]), (1, 4)), [[[False, False, True, True]]]
+    )
+
+
+def test_no_mask_at_all():
+    assert not load_masks(make_table("ab"), 3).any()
+
+
+def test_masks_of_0_and_1_saved_as_8_bit(tmp_path):
+    mask = write(tmp_path / "a.png", np.array([[0, 1]], np.uint8))
+
+    with pytest.raises(
+        ValueError, match=r"1 masks of at most 0.0039.*Save them as 0/2"
+    ):
+        load_masks(make_table("a", [mask]), 2)
+
+
+def test_drop_unreadable_gives_reasons(tmp_path, table):
+    whole = np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8)
+    for ending in ("png", "jpg"):
+        path = write(tmp_path / f"cut.{ending}", whole)
+        path.write_bytes(path.read_bytes()[:600])
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("not an image at all")
+    bad = [tmp_path / name for name in
+           ("cut.png", "cut.jpg", "empty.png", "text.png", "none.png")]  # fmt: skip
+    paths = [table.paths[0], *bad, table.paths[1]]
+
+    readable, reasons = drop_unreadable(make_table(paths))
+
+    assert readable.paths == table.paths[:2]
+    assert readable.labels.tolist() == [0, 6]
+    assert list(reasons) == bad
+    assert list(reasons.values())[2:5:2] == ["empty", "missing"]
+    assert all(reasons.values())
+    assert "nknown image file format" in reasons[tmp_path / "text.png"]
+    for path in bad:  # the pipeline agrees
+        with pytest.raises((ValueError, FileNotFoundError), match=path.name):
+            load_images([table.paths[0], path], 4)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"image_size": 0}, ValueError, r"\(height, width\). Received: 0"),
+        ({"image_size": (2, 2, 3)}, ValueError, r"Received: \(2, 2, 3\)"),
+        ({"image_size": 2.5}, ValueError, "Received: 2.5"),
+        ({"channels": 2}, ValueError, "1 or 3. Received: 2"),
+        ({"augment": {"flip": True}}, TypeError, r"Augmentation\(flip=True.*Received"),
+    ],
+)
+def test_image_dataset_rejects(table, kwargs, error, message):
+    with pytest.raises(error, match=message):
+        image_dataset(table, **{"image_size": 4, **kwargs})
+
+
+def test_files_that_are_not_there(table):
+    with pytest.raises(ValueError, match="At least one image"):
+        image_dataset(table.select([]), 4)
+    with pytest.raises(FileNotFoundError, match=r"2 files. Received: 2 missing.*'x'"):
+        image_dataset(make_table("xy"), 4)
+    with pytest.raises(FileNotFoundError, match="1 missing, first"):
+        load_masks(make_table("xy", [None, "z"]), 4)
+
+
+@pytest.mark.parametrize("wrong", [{"shift": 2}, {"shift": -0.1}, {"rotate": 200}])
+def test_augmentation_rejects(wrong):
+    with pytest.raises(ValueError, match=r"in \[0, 180\]. Received: Augmentation"):
+        Augmentation(**wrong)
+
+
+def test_augment_batch_rejects():
+    with pytest.raises(ValueError, match=r"Received: shape \(3, 3\)"):
+        augment_batch(np.zeros((3, 3)), 0, ALL)
+    with pytest.raises(TypeError, match="Received: None"):
+        augment_batch(np.zeros((1, 3, 3, 1)), 0, None)
