@@ -1,0 +1,122 @@
+"""The command `hrcam`: thin over the library.
+
+Imports of TensorFlow and matplotlib stay inside the commands, so that `hrcam --help`
+answers at once.
+"""
+
+import datetime
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    name="hrcam",
+    help="Shows where a CNN looks in a medical image, and scores it against masks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+
+@app.callback()
+def main() -> None:
+    """Shows where a CNN looks in a medical image, and scores it against masks."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@app.command()
+def layers(
+    model: Annotated[Path, typer.Argument(help="A .keras file.")],
+    every: Annotated[
+        bool, typer.Option("--all", help="List inner layers of blocks, too.")
+    ] = False,
+) -> None:
+    """Lists the layers that hold feature maps, and which ones HR-CAM pools."""
+    import hrcam
+
+    try:
+        found = hrcam.describe_layers(hrcam.load_model(model))
+    except (OSError, ValueError, TypeError) as error:
+        raise _failure(error) from error
+    table = Table(
+        "layer", "size", "maps", "stride", "sees (pixels)", "pooled", title=str(model)
+    )
+    for layer in found:
+        if every or layer.is_cut or layer.chosen:
+            size = " x ".join("?" if s is None else str(s) for s in layer.size)
+            table.add_row(
+                layer.name,
+                size,
+                str(layer.channels),
+                str(layer.stride),
+                str(layer.receptive_field),
+                "yes" if layer.chosen else "",
+            )
+    console.print(table)
+    chosen = [layer for layer in found if layer.chosen]
+    console.print(
+        f"HR-CAM pools {len(chosen)} layers, {sum(c.channels for c in chosen)} feature "
+        "maps. Choose others with build_hrcam_model(model, layer_names=[...])."
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where to write.")] = Path("hrcam-demo"),
+    num_images: Annotated[int, typer.Option(min=80, help="Images to simulate.")] = 1000,
+    image_size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 64,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the base model.")] = 12,
+    seed: Annotated[int, typer.Option(help="Same seed, same numbers.")] = 0,
+) -> None:
+    """Simulates images, trains a small CNN and its HR-CAM head, scores the maps."""
+    with console.status("Starting TensorFlow"):
+        import keras
+
+        import hrcam
+        from hrcam.evaluation import score_maps, score_rows
+        from hrcam.maps.controls import centre_prior, image_darkness
+        from hrcam.report import write_comparison
+
+    keras.utils.set_random_seed(seed)
+    console.print(
+        f"[1/4] Simulating {num_images} images, every second one with pathology"
+    )
+    images, masks, labels = hrcam.datasets.simulated(num_images, image_size, seed)
+    train, test = slice(0, num_images * 3 // 4), slice(num_images * 3 // 4, None)
+
+    console.print(f"[2/4] Training a small CNN, {epochs} epochs")
+    base_model = hrcam.build_small_net((image_size, image_size, 1), num_classes=2)
+    hrcam.fit_base_model(
+        base_model,
+        images[train],
+        labels[train],
+        epochs=epochs,
+        learning_rate=3e-3,
+        verbose=0,
+        progress=True,
+    )
+    console.print("[3/4] Training the HR-CAM head on its pooled features")
+    model = hrcam.build_hrcam_model(base_model)
+    history = hrcam.fit_hrcam_head(
+        model, images[train], labels[train], epochs=30, base_model=base_model
+    )
+
+    console.print("[4/4] Drawing and scoring maps of the test images with pathology")
+    sick = labels[test] == 1
+    sick_images, sick_masks = images[test][sick], masks[test][sick]
+    maps = {
+        "CAM": hrcam.cam(base_model, sick_images, 1),
+        "Grad-CAM": hrcam.grad_cam(base_model, sick_images, 1),
+        "HR-CAM": hrcam.hr_cam(model, sick_images, 1),
+        "centre prior": centre_prior(None, sick_images),
+        "image darkness": image_darkness(None, sick_images),
+    }
+    accuracies = {
+        "base model": hrcam.evaluate_classifier(base_model, images[test], labels[test]),
+        "HR-CAM head": hrcam.evaluate_classifier(model, images[test], labels[test]),
+    }
