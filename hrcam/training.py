@@ -321,6 +321,7 @@ def fit_base_model(
         batch_size=None if y is None else batch_size,
         class_weight=_class_weight(y, class_weight),
         callbacks=callbacks,
+        shuffle=y is not None,  # a data set shuffles itself
         verbose=verbose,
     )
     if directory is not None:

@@ -13,6 +13,7 @@ Reference:
     CVPR, https://doi.org/10.1109/CVPR.2016.319
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -94,7 +95,7 @@ def _build(
 def _gap_head(model: keras.Model) -> tuple[keras.layers.Dense, str]:
     """The dense layer, and the path of the layer whose maps are pooled for it."""
     dense, feeder = find_classifier(model)
-    for pool, features in zip(feeder, feeder[1:], strict=False):
+    for pool, features in itertools.pairwise(feeder):
         kind = type(pool.operation).__name__
         if kind == "GlobalAveragePooling2D":
             return dense, features.path
