@@ -27,6 +27,7 @@ BUILDERS = {
     "vgg19": hrcam.build_vgg19,
     "small": hrcam.build_small_net,
 }
+HEADS = {"HR-CAM": False, "HR-CAM standardized": True}  # name: standardize
 
 
 def main() -> None:
@@ -49,24 +50,29 @@ def main() -> None:
     base_scores = hrcam.evaluate_classifier(base_model, images[test], labels[test])
     print("Base model on the test images:", base_scores)
 
-    # 3. The HR-CAM head, once as in the paper and once on standardised features.
-    heads, head_scores = {}, {}
-    for name, standardize in (("HR-CAM", False), ("HR-CAM standardized", True)):
-        model = hrcam.build_hrcam_model(base_model)
+    # 3. The HR-CAM head, once as in the paper and once on standardised features; both
+    #    learn from the same pooled vectors.
+    heads = {name: hrcam.build_hrcam_model(base_model) for name in HEADS}
+    pooled, pooled_check = (
+        hrcam.pool_features(
+            heads["HR-CAM"], images[part], labels[part], base_model=base_model
+        )
+        for part in (fit, check)
+    )
+    head_scores = {}
+    for name, standardize in HEADS.items():
         history = hrcam.fit_hrcam_head(
-            model,
-            images[fit],
-            labels[fit],
-            validation_data=(images[check], labels[check]),
+            heads[name],
+            pooled,
+            validation_data=pooled_check,
             epochs=args.head_epochs,
             early_stopping=10,
             standardize=standardize,
-            base_model=base_model,
         )
-        head_scores[name] = hrcam.evaluate_classifier(model, images[test], labels[test])
-        head_scores[name] |= {f"train {k}": v for k, v in history.report.items()}
-        heads[name] = model
-        print(f"{name} on the test images:", head_scores[name])
+        scores = hrcam.evaluate_classifier(heads[name], images[test], labels[test])
+        scores |= {f"train {k}": v for k, v in history.report.items()}
+        head_scores[name] = scores
+        print(f"{name} head on the test images:", scores)
     heads["HR-CAM"].save(args.out / "hrcam.keras")
 
     # 4. Maps of the pathology class, for the test images that show it.

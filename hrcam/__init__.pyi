@@ -15,8 +15,10 @@ from .maps import grad_cam as grad_cam
 from .maps import hr_cam as hr_cam
 from .normalize import min_max_normalize as min_max_normalize
 from .saving import load_model as load_model
+from .training import PooledFeatures as PooledFeatures
 from .training import evaluate_classifier as evaluate_classifier
 from .training import fit_base_model as fit_base_model
 from .training import fit_hrcam_head as fit_hrcam_head
+from .training import pool_features as pool_features
 
 __version__: str

@@ -1,10 +1,12 @@
 """What differs between Keras' backends: compiling, and derivatives by feature maps."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import keras
+import numpy as np
 
 _COMPILED: WeakKeyDictionary[keras.Model, dict[Any, Callable]] = WeakKeyDictionary()
 
@@ -14,6 +16,7 @@ def compiled_once(
     key: Any,
     build: Callable[[], Callable],
     image_shape: tuple[int, ...],
+    with_class: bool = True,
 ) -> Callable:
     """Returns the compiled function of a (model, key), made by `build` at first use.
 
@@ -23,25 +26,47 @@ def compiled_once(
     Args:
         model: The model that the function belongs to.
         key: What makes the function differ from others of the model.
-        build: Makes the function `(images, class_index) -> tensors`.
+        build: Makes the function of images, and of one class an image `with_class`.
         image_shape: `(height, width, channels)`; any batch size fits.
+        with_class: Whether the function takes int32 classes `(batch,)`, too.
     """
     functions = _COMPILED.setdefault(model, {})
     key = (key, tuple(image_shape))
     if key not in functions:
-        functions[key] = _compile(build(), image_shape)
+        functions[key] = _compile(build(), image_shape, with_class)
     return functions[key]
 
 
-def _compile(function: Callable, image_shape: tuple[int, ...]) -> Callable:
+def _compile(
+    function: Callable, image_shape: tuple[int, ...], with_class: bool
+) -> Callable:
     """Compiles on TensorFlow, without retracing for another batch size."""
     if keras.backend.backend() != "tensorflow":
         return function
     import tensorflow as tf
 
-    images = tf.TensorSpec((None, *image_shape), tf.float32)
-    class_index = tf.TensorSpec((None,), tf.int32)
-    return tf.function(function, input_signature=[images, class_index], autograph=False)
+    signature = [tf.TensorSpec((None, *image_shape), tf.float32)]
+    if with_class:
+        signature.append(tf.TensorSpec((None,), tf.int32))
+    compiled = tf.function(function, input_signature=signature, autograph=False)
+    # The one concrete function: called through `compiled`, TensorFlow would warn of
+    # retracing after some models, though each is traced once.
+    return compiled.get_concrete_function()
+
+
+def predict_batch(model: keras.Model, images: Any) -> np.ndarray:
+    """Runs a functional model on one batch in inference mode.
+
+    Unlike `predict_on_batch` it is not traced again for a shorter last batch.
+    """
+    images = keras.ops.convert_to_tensor(images, "float32")
+
+    def build():
+        same_graph = keras.Model(model.inputs[0], model.outputs[0])
+        return functools.partial(same_graph, training=False)
+
+    run = compiled_once(model, "predict", build, images.shape[1:], with_class=False)
+    return keras.ops.convert_to_numpy(run(images))
 
 
 def gradient_by_features(

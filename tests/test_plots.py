@@ -10,7 +10,8 @@ from matplotlib.colors import to_hex
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
-from hrcam.plots import METHOD_COLORS, comparison_sheet, score_box_plots
+from hrcam.plots import comparison_sheet, score_box_plots
+from hrcam.plots.boxes import METHOD_COLORS
 
 N, HEIGHT, WIDTH = 2, 16, 20
 

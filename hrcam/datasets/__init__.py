@@ -4,26 +4,26 @@ One module a data set, one function named after it. The functions that decode ne
 TensorFlow and are imported when first used; the tables need numpy and scikit-learn.
 """
 
+from importlib import import_module
+
 from hrcam.datasets._table import ImageTable, split_by_group
 from hrcam.datasets.isic import isic
 from hrcam.datasets.simulated import simulated
 
-_PIPELINE = (
-    "Augmentation",
-    "augment_batch",
-    "drop_unreadable",
-    "image_dataset",
-    "load_images",
-    "load_masks",
-)
+_LAZY = {
+    "Augmentation": "_augment",
+    "augment_batch": "_augment",
+    "drop_unreadable": "_pipeline",
+    "image_dataset": "_pipeline",
+    "load_images": "_pipeline",
+    "load_masks": "_pipeline",
+}
 
 __all__ = ["ImageTable", "isic", "simulated", "split_by_group"]
-__all__ += _PIPELINE
+__all__ += _LAZY
 
 
 def __getattr__(name: str):
-    if name in _PIPELINE:
-        from hrcam.datasets import _pipeline
-
-        return getattr(_pipeline, name)
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""From a table of image files to arrays and `tf.data`: decode, resize, augment.
+"""From a table of image files to arrays and `tf.data`: decode and resize.
 
 - *Decode*: JPEG, PNG (8 and 16 bit), BMP, GIF (first frame) to [0, 1]: 8-bit values
   divided by 255, 16-bit ones by 65535. Grey is repeated to three channels; colour
@@ -8,47 +8,22 @@
   kernel widens with the factor), since plain bilinear skips pixels and so makes
   fine structure depend on the file's size. The aspect ratio is not kept. Masks:
   nearest, without antialiasing.
-- *Augment*: flips, shift and rotation as one affine map, bilinear, mirrored at the
-  border; every image gets its own draw, a function of (seed, epoch, row) only, and
-  not of Keras' or TensorFlow's global seed.
+
+Random changes are elsewhere (`_augment`).
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from hrcam.datasets._augment import Augmentation, check_augment, draw_changes, transform
 from hrcam.datasets._table import ImageTable
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-NUM_DRAWS = 5  # flip x, flip y, shift x, shift y, rotate
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How far images are changed at random in training.
-
-    Attributes:
-        flip: Mirror left-right and up-down, each with probability one half.
-        shift: Largest shift, as a fraction of height and width, in [0, 1].
-        rotate: Largest rotation in degrees, either way.
-    """
-
-    flip: bool = False
-    shift: float = 0.0
-    rotate: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Checks the ranges."""
-        if not (0 <= self.shift <= 1 and 0 <= self.rotate <= 180):
-            raise ValueError(
-                "`shift` must be a fraction in [0, 1] and `rotate` degrees in "
-                f"[0, 180]. Received: {self}"
-            )
 
 
 def image_dataset(
@@ -91,49 +66,19 @@ def image_dataset(
     size = _checked_size(image_size, channels)
     _check_files(table.paths)
     augment = Augmentation() if augment is None else augment
-    _check_augment(augment)
+    check_augment(augment)
     paths, labels = _strings(table.paths), tf.constant(table.labels)
 
     def load(row, draws):
         return _load(paths[row], size, channels), labels[row], draws
 
     def finish(images, batch_labels, draws):
-        return _transform(images, draws, augment), batch_labels
+        return transform(images, draws, augment), batch_labels
 
     dataset = _rows(len(table), shuffle, seed)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(table)))
     dataset = dataset.map(load, tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch_size).map(finish).prefetch(tf.data.AUTOTUNE)
-
-
-def augment_batch(
-    images: np.ndarray, seed: int, augment: Augmentation, *, epoch: int = 0
-) -> np.ndarray:
-    """Augments an array as `image_dataset` augments files.
-
-    Args:
-        images: `(n, height, width, channels)` float, any range. Not changed.
-        seed: Of the draws; with `epoch`, the draws of `image_dataset` in that
-            epoch for row i of its table.
-        augment: Random changes.
-        epoch: Another number, another draw.
-
-    Returns:
-        float32 array of the same shape.
-
-    Raises:
-        ValueError: If the array has another shape.
-        TypeError: If `augment` is not an `Augmentation`.
-    """
-    images = np.asarray(images)
-    if images.ndim != 4:
-        raise ValueError(
-            "`images` must be (n, height, width, channels). "
-            f"Received: shape {images.shape}"
-        )
-    _check_augment(augment)
-    draws = _draws(len(images), seed, epoch)
-    return _transform(tf.cast(images, tf.float32), draws, augment).numpy()
 
 
 def load_images(
@@ -297,43 +242,10 @@ def _rows(count: int, shuffle: bool, seed: int) -> tf.data.Dataset:
         rows = tf.range(count, dtype=tf.int64)
         if shuffle:
             rows = tf.random.experimental.stateless_shuffle(rows, [seed, 2 * epoch])
-        draws = tf.gather(_draws(count, seed, epoch), rows)
+        draws = tf.gather(draw_changes(count, seed, epoch), rows)
         return tf.data.Dataset.from_tensor_slices((rows, draws))
 
     return tf.data.Dataset.from_tensors(0).flat_map(epoch_rows)
-
-
-def _draws(count: int, seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
-    """Returns uniform draws in [0, 1), one row an image."""
-    # Odd, so that the order of the images and their changes never share a seed.
-    return tf.random.stateless_uniform((count, NUM_DRAWS), [seed, 2 * epoch + 1])
-
-
-def _transform(images: tf.Tensor, draws: tf.Tensor, augment: Augmentation) -> tf.Tensor:
-    """Applies flips, shift and rotation of each image as one affine map."""
-    if augment == Augmentation():
-        return images
-    height, width = (tf.cast(side, tf.float32) for side in images.shape[1:3])
-    flip = tf.where(draws[:, :2] < 0.5, -1.0, 1.0) if augment.flip else 1.0
-    flip_x, flip_y = tf.unstack(flip * tf.ones_like(draws[:, :2]), axis=1)
-    x = (draws[:, 2] * 2 - 1) * augment.shift * width
-    y = (draws[:, 3] * 2 - 1) * augment.shift * height
-    angle = (draws[:, 4] * 2 - 1) * (augment.rotate * np.pi / 180)
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    # Where output pixel p comes from: F R (p - center - shift) + center.
-    a, b, c, d = flip_x * cos, -flip_x * sin, flip_y * sin, flip_y * cos
-    center_x, center_y = (width - 1) / 2, (height - 1) / 2
-    from_x = center_x - a * (center_x + x) - b * (center_y + y)
-    from_y = center_y - c * (center_x + x) - d * (center_y + y)
-    zero = tf.zeros_like(angle)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=tf.stack([a, b, from_x, c, d, from_y, zero, zero], axis=1),
-        output_shape=images.shape[1:3],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="REFLECT",
-    )
 
 
 def _strings(paths: Sequence[Path]) -> tf.Tensor:
@@ -348,14 +260,6 @@ def _check_files(paths: Sequence[Path]) -> None:
         raise FileNotFoundError(
             f"Expected {len(paths)} files. Received: {len(missing)} missing, first "
             f"{missing[:3]}. `drop_unreadable` sets aside images that are missing"
-        )
-
-
-def _check_augment(augment: Augmentation) -> None:
-    if not isinstance(augment, Augmentation):
-        raise TypeError(
-            "`augment` must be an `Augmentation`, such as "
-            f"`Augmentation(flip=True, shift=0.1, rotate=20)`. Received: {augment!r}"
         )
 
 

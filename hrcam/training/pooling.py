@@ -1,13 +1,17 @@
 """Pooled features of a whole data set, computed once and streamed."""
 
+import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from hrcam._backend import compiled_once, predict_batch
 from hrcam.graph import walk
+from hrcam.heads import pooled_layers
+from hrcam.training._shared import as_classes, labelled_batches
 
 _LOG = logging.getLogger("hrcam")
 _RANDOM_WORDS = ("Dropout", "Noise", "Random", "DropPath")
@@ -40,9 +44,28 @@ def pool_features(
 ) -> PooledFeatures:
     """Runs every image once through the frozen part of an HR-CAM model.
 
-    See `fit_hrcam_head` for the arguments and errors.
+    `fit_hrcam_head` does this itself; with the result at hand, heads with other
+    settings are trained without another pass.
+
+    Args:
+        model: A model from `build_hrcam_model`.
+        x: Images or a data set, as in `fit_hrcam_head`.
+        y: Labels of images.
+        batch_size: Images at a time.
+        augment: Images -> images.
+        copies: How often the images are pooled.
+        base_model: The model whose predicted classes are noted, too.
+        verbose: Whether to show progress.
+
+    Returns:
+        The pooled features, one row an image and copy.
+
+    Raises:
+        ValueError: If `model` has no HR-CAM head, labels and images do not fit, or
+            a feature is NaN.
     """
-    trunk = _trunk(model, base_model)
+    pooled_layers(model)
+    _log_random_layers(model)
     steps = _number_of_batches(x, batch_size, copies)
     bar = keras.utils.Progbar(steps, unit_name="batch") if verbose else None
     vectors, labels, predicted = [], [], []
@@ -51,14 +74,13 @@ def pool_features(
         labelled_batches(x, y, batch_size, copies), start=1
     ):
         images = images if augment is None else augment(images)
-        outputs = trunk.predict_on_batch(images)
-        _check_finite(outputs["vector"], seen)
-        vectors.append(outputs["vector"])
+        images = keras.ops.convert_to_tensor(images, "float32")
+        vector, probabilities = _forward(model, base_model, images)
+        _check_finite(vector, seen)
+        vectors.append(vector)
         labels.append(as_classes(classes))
         if base_model is not None:
-            base = outputs.get("base")
-            base = base_model.predict_on_batch(images) if base is None else base
-            predicted.append(predicted_classes(base))
+            predicted.append(predicted_classes(probabilities))
         seen += len(labels[-1])
         if bar:
             bar.update(step)
@@ -78,32 +100,7 @@ def predicted_classes(probabilities: np.ndarray) -> np.ndarray:
     return probabilities.argmax(axis=-1)
 
 
-def as_classes(labels: Any) -> np.ndarray:
-    """Labels as integer classes `(n,)`; one-hot rows and `(n, 1)` are understood.
-
-    Raises:
-        ValueError: If they are neither whole numbers nor one-hot.
-    """
-    labels = np.asarray(labels)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim == 2:
-        one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()
-        if one_hot:
-            return labels.argmax(axis=1)
-    whole = labels.ndim == 1 and np.array_equal(labels, labels.astype("int64"))
-    if not whole or (labels < 0).any():
-        raise ValueError(
-            "Labels must be whole numbers from 0, shape (n,), or one-hot rows. "
-            f"Received: shape {labels.shape}, dtype {labels.dtype}, "
-            f"first {labels[:3].tolist()}"
-        )
-    return labels.astype("int64")
-
-
-def _trunk(model: keras.Model, base_model: keras.Model | None) -> keras.Model:
-    """Image -> pooled vector, and the base model's output where it costs no pass."""
-    vector = model.get_layer("gap_vector")
+def _log_random_layers(model: keras.Model) -> None:
     for call in walk(model)[0]:
         kind = type(call.operation).__name__
         if any(word in kind for word in _RANDOM_WORDS):
@@ -113,42 +110,28 @@ def _trunk(model: keras.Model, base_model: keras.Model | None) -> keras.Model:
                 call.path,
                 kind,
             )
-            break
-    outputs = {"vector": vector.output}
-    if base_model is not None and base_model.inputs[0] is model.inputs[0]:
-        outputs["base"] = base_model.outputs[0]
-    return keras.Model(model.inputs[0], outputs)
+            return
 
 
-def labelled_batches(
-    x: Any, y: Any, batch_size: int, copies: int = 1
-) -> Iterator[tuple[Any, Any]]:
-    """Yields (images, labels), the whole set `copies` times."""
-    if y is not None:
-        x = np.asarray(x)
-        y = np.asarray(y)
-        if len(x) != len(y):
-            raise ValueError(
-                "`x` and `y` must be of the same length. "
-                f"Received: {len(x)} images and {len(y)} labels"
-            )
-    for _ in range(copies):
-        if y is None:
-            yield from (_pair(batch) for batch in x)
-        else:
-            for start in range(0, len(x), batch_size):
-                part = slice(start, start + batch_size)
-                yield x[part], y[part]
+def _forward(
+    model: keras.Model, base_model: keras.Model | None, images: Any
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pooled vectors, and the base model's output: in one pass where both share it."""
+    shared = base_model is not None and base_model.inputs[0] is model.inputs[0]
 
+    def build():
+        outputs = [model.get_layer("gap_vector").output]
+        outputs += [base_model.outputs[0]] if shared else []
+        return functools.partial(keras.Model(model.inputs[0], outputs), training=False)
 
-def _pair(batch: Any) -> tuple[Any, Any]:
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        size = len(batch) if isinstance(batch, (tuple, list)) else 1
-        raise ValueError(
-            "A data set must give (images, labels) batches; for arrays, give `y`. "
-            f"Received: elements of {size} parts"
-        )
-    return tuple(batch)
+    key = ("pool", id(base_model) if shared else None)
+    run = compiled_once(model, key, build, images.shape[1:], with_class=False)
+    outputs = run(images)
+    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    vector, *rest = [keras.ops.convert_to_numpy(output) for output in outputs]
+    if base_model is None:
+        return vector, None
+    return vector, rest[0] if rest else predict_batch(base_model, images)
 
 
 def _number_of_batches(x: Any, batch_size: int, copies: int) -> int | None:

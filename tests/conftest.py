@@ -1,0 +1,126 @@
+"""Tiny models with weights that hide no error, and images of different classes.
+
+Fresh weights hide errors: deep layers fade, batch norm is the identity and every
+image gets the same class. `he_scale` is against that. Every fixture is built anew for
+each test, because `build_hrcam_model` freezes its base model in place.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+SIZE, CLASSES = 16, 3
+
+
+def scale_weights(model, seed=0):
+    """Gives kernels He scale, biases and batch-norm statistics random values."""
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        shape = tuple(variable.shape)
+        draws = {
+            "bias": lambda shape: rng.normal(0, 0.2, shape),
+            "gamma": lambda shape: rng.uniform(0.5, 1.5, shape),
+            "beta": lambda shape: rng.normal(0, 0.3, shape),
+            "moving_mean": lambda shape: rng.normal(0, 0.3, shape),
+            "moving_variance": lambda shape: rng.uniform(0.5, 2, shape),
+        }
+        if variable.name in draws:
+            variable.assign(draws[variable.name](shape))
+        else:
+            variable.assign(rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape))
+    return model
+
+
+def make_backbone(size=None, channels=1):
+    """Three resolutions, 4 + 6 + 8 maps: the feature layers are `relu1, relu2, relu3`.
+
+    Layers: conv1, bn1, relu1, pool1, conv2, ..., relu3.
+    """
+    image = x = keras.Input((size, size, channels), name="backbone_image")
+    for number, filters in enumerate((4, 6, 8), start=1):
+        if number > 1:
+            x = layers.MaxPooling2D(2, name=f"pool{number - 1}")(x)
+        x = layers.Conv2D(filters, 3, padding="same", name=f"conv{number}")(x)
+        x = layers.BatchNormalization(name=f"bn{number}")(x)
+        x = layers.ReLU(name=f"relu{number}")(x)
+    return keras.Model(image, x, name="backbone")
+
+
+def make_flat_model(units, seed):
+    backbone = make_backbone(SIZE)
+    pooled = layers.GlobalAveragePooling2D(name="gap")(backbone.output)
+    activation = "sigmoid" if units == 1 else "softmax"
+    predictions = layers.Dense(units, activation, name="predictions")(pooled)
+    return scale_weights(keras.Model(backbone.input, predictions, name="flat"), seed)
+
+
+@pytest.fixture
+def he_scale():
+    """`he_scale(model, seed=0)` randomises all weights in place, returns the model."""
+    return scale_weights
+
+
+@pytest.fixture
+def backbone():
+    """`(None, None, 1)` -> the maps of `relu3`; see `make_backbone`."""
+    return scale_weights(make_backbone())
+
+
+@pytest.fixture
+def flat_model():
+    """16x16x1 -> softmax over 3 classes; layers `conv1` to `relu3`, `predictions`."""
+    return make_flat_model(CLASSES, seed=281)
+
+
+@pytest.fixture
+def sigmoid_model():
+    """`flat_model` with one sigmoid unit."""
+    return make_flat_model(1, seed=180)
+
+
+@pytest.fixture
+def nested_model():
+    """Sequential around `backbone`: feature layers are `backbone/relu1`, ..."""
+    model = keras.Sequential(
+        [
+            keras.Input((SIZE, SIZE, 1)),
+            layers.Rescaling(2.0, -0.5, name="rescaling"),
+            make_backbone(),
+            layers.GlobalAveragePooling2D(name="gap"),
+            layers.Dropout(0.3, name="dropout"),
+            layers.Dense(CLASSES, "softmax", name="predictions"),
+        ],
+        name="nested",
+    )
+    return scale_weights(model, seed=78)
+
+
+@pytest.fixture
+def functional_nested_model():
+    """A functional model that calls `backbone` with `training=False`."""
+    image = keras.Input((SIZE, SIZE, 1), name="image")
+    x = layers.Rescaling(2.0, -0.5, name="rescaling")(image)
+    x = make_backbone()(x, training=False)
+    x = layers.GlobalAveragePooling2D(name="gap")(x)
+    x = layers.Dropout(0.3, name="dropout")(x)
+    x = layers.Dense(CLASSES, "softmax", name="predictions")(x)
+    return scale_weights(keras.Model(image, x, name="functional"), seed=126)
+
+
+@pytest.fixture
+def images():
+    """`(6, 16, 16, 1)` float32 in [0, 1]: noise, a bright square, stripes; each twice.
+
+    The model fixtures do not give all of them the same class.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 0.2, (6, SIZE, SIZE, 1))
+    images[1::3, 2:12, 4:14] += 0.8
+    images[2::3, ::2] += 0.8
+    return images.astype("float32")
