@@ -1,7 +1,10 @@
-"""Measures the peak memory of one way to a map, in a process of its own."""
+"""Measures the memory that one run of one way to a map needs (Linux)."""
 
 import argparse
+import ctypes
+import gc
 import resource
+from pathlib import Path
 
 import setting
 from paired import report
@@ -12,12 +15,11 @@ WAYS = ("forward", "hr_cam", "literal")
 
 
 def main() -> None:
-    """Prints the peak of the process before and after the way's first and second run.
+    """Prints the memory of the process at rest, and its peak in one more run.
 
-    `before` is the peak resident set size after import, model building and one forward
-    pass of the same batch; so `above` is what the way needs beyond a forward pass.
-    The process must come from a small parent: Linux hands the parent's peak on to a
-    child that it starts.
+    At rest: after import, model building and two runs of the way, so everything is
+    traced, with free memory handed back to the system and the kernel's mark of the
+    peak set back to the present. Peak less rest is what one run needs.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("way", choices=WAYS)
@@ -35,12 +37,22 @@ def main() -> None:
         "hr_cam": lambda: hr_cam(model, x, 1),
         "literal": lambda: literal(x, 1),
     }[args.way]
-    forward(x)
-    before = _peak_mb()
     run()
     run()
-    after = _peak_mb()
-    report({**vars(args), "before_mb": before, "peak_mb": after})
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    before_first = _peak_mb()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak mark := the present
+    rest = _peak_mb()
+    run()
+    report(
+        {
+            **vars(args),
+            "peak_with_warm_up_mb": before_first,
+            "rest_mb": rest,
+            "peak_mb": _peak_mb(),
+        }
+    )
 
 
 def _peak_mb() -> float:

@@ -309,7 +309,7 @@ def test_tap_passes_the_training_argument_as_the_model_does(
 ):
     """Keras decides what an outer `training` does to a call with `training=False`."""
     model = request.getfixturevalue(fixture)
-    own = keras.Model(model.input, model.get_layer("gap").input)
+    own = keras.Model(model.inputs[0], model.get_layer("gap").input)
 
     actual = tap(model, ["backbone/relu3"])(images, training=training)
 
@@ -426,6 +426,15 @@ def test_a_layer_called_twice_has_no_one_output():
     with pytest.raises(ValueError, match=r"called once.*\['shared'\], called \[2\]"):
         tap(model, ["relu", "shared"])
     assert list(tap(model, ["relu"])(np.ones((1, 8, 8, 1), "float32"))) == ["relu"]
+
+
+def test_a_layer_called_twice_is_not_chosen():
+    shared = conv(1, 3, "shared")
+    first = conv(1, 3, "first")
+
+    assert feature_layers(chain(first, shared, shared, shape=(8, 8, 1))) == ["first"]
+    model = chain(shared, shared, layers.ReLU(name="relu"), shape=(8, 8, 1))
+    assert feature_layers(model) == ["relu"]
 
 
 def test_a_backbone_called_twice_has_no_one_output(backbone):

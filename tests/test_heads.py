@@ -30,7 +30,7 @@ def prefixed(model):
 
 
 def test_default_layers_and_sizes(base_model):
-    classes = base_model.output.shape[-1]
+    classes = base_model.outputs[0].shape[-1]
 
     model = build_hrcam_model(base_model)
 
@@ -129,7 +129,9 @@ def test_saved_and_opened_again(base_model, images, tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("num_classes", "activation"), [(1, "sigmoid"), (5, "softmax")])
+@pytest.mark.parametrize(
+    ("num_classes", "activation"), [(1, "sigmoid"), (5, "softmax")]
+)
 def test_given_class_count(flat_model, num_classes, activation):
     dense = build_hrcam_model(flat_model, num_classes=num_classes).layers[-1]
 

@@ -1,6 +1,6 @@
 """Data sets as tables of images, and the way from a table to arrays or `tf.data`.
 
-One module a data set, one function named after it. The functions that decode need
+One module a data set, one function named after it. Those that decode or augment need
 TensorFlow and are imported when first used; the tables need numpy and scikit-learn.
 """
 
