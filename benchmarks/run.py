@@ -151,7 +151,7 @@ def _head_table(part: dict[str, Any]) -> list[str]:
 
 def _memory_table(part: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| model | batch | way | MB of one run | times the forward pass "
+        "| model | batch | way | MB above the built model | times the forward pass "
         "| peak of the process, MB |",
         "|---|---|---|---|---|---|",
     ]

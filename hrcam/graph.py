@@ -19,11 +19,16 @@ https://doi.org/10.7717/peerj-cs.622. The rule for other networks is our choice.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import keras
 from keras import KerasTensor, tree
+
+# The last walk of a model, with the outputs it had then; it lives as long as the model.
+_WALKS: WeakKeyDictionary[keras.Model, tuple] = WeakKeyDictionary()
 
 _NO_FEATURE_WORDS = (
     "Padding", "Pool", "Cropping", "UpSampling", "Dropout", "Resize", "Resizing",
@@ -115,6 +120,15 @@ def walk(model: keras.Model) -> tuple[list[Call], tuple[int, ...], tuple[int, ..
         The calls, and the numbers of the model's input and output tensors.
     """
     check_graph(model)
+    known = _WALKS.get(model)
+    if known is None or [*map(id, known[0])] != [*map(id, model.outputs)]:
+        known = _WALKS[model] = (list(model.outputs), _walk_all(model))
+    return known[1]
+
+
+def _walk_all(
+    model: keras.Model,
+) -> tuple[list[Call], tuple[int, ...], tuple[int, ...]]:
     calls: list[Call] = []
     counter = itertools.count()
     inputs = [(next(counter), tensor) for tensor in model.inputs]
@@ -212,7 +226,8 @@ def describe_layers(model: keras.Model) -> list[FeatureLayer]:
                 )
             )
         open_until = max([open_until, *(last_use.get(n, -1) for n in call.outputs)])
-    chosen = _last_of_each_stage(found)
+    times = Counter(call.path for call in calls)
+    chosen = _last_of_each_stage([f for f in found if times[f.name] == 1])
     return [layer._replace(chosen=layer.name in chosen) for layer in found]
 
 
@@ -326,7 +341,10 @@ def layer_outputs(model: keras.Model, names: Sequence[str]) -> list[KerasTensor]
     return _layer_outputs(model, list(names))
 
 
-def _layer_outputs(model: keras.Model, names: list[str]) -> list[KerasTensor]:
+def _layer_outputs(
+    model: keras.Model, names: list[str], whole: bool = False
+) -> list[KerasTensor]:
+    """Outputs of the named layers; if `whole`, behind those of the model itself."""
     inside: dict[str, list[str]] = {}
     for name in names:
         outer, _, inner = name.partition("/")
@@ -351,21 +369,22 @@ def _layer_outputs(model: keras.Model, names: list[str]) -> list[KerasTensor]:
         tensors |= {id(t): o for t, o in zip(node.outputs, outputs, strict=True)}
         if operation.name in names:
             found[operation.name] = outputs[0]
-        if len(found) == len(set(names)):
+        if not whole and len(found) == len(set(names)):
             break
-    return [found[name] for name in names]
+    own = [tensors[id(t)] for t in model.outputs] if whole else []
+    return own + [found[name] for name in names]
 
 
 def _call_wrapped(
     model: keras.Model, names: list[str], args: Any, kwargs: Any
 ) -> tuple[list[KerasTensor], list[KerasTensor]]:
     """Calls a nested model so that inner layers are outputs, too."""
-    own = model.outputs
+    count = len(model.outputs)
     wrapped = keras.Model(
-        model.inputs, [*own, *_layer_outputs(model, names)], name=model.name
+        model.inputs, _layer_outputs(model, names, whole=True), name=model.name
     )
     outputs = wrapped(*args, **kwargs)
-    return outputs[: len(own)], outputs[len(own) :]
+    return outputs[:count], outputs[count:]
 
 
 def _check_names(model: keras.Model, names: Sequence[str]) -> None:

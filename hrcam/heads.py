@@ -102,16 +102,15 @@ def build_hrcam_model(
             "`layer_names` must name layers with outputs of shape "
             f"(batch, height, width, channels). Received: {not_4d}"
         )
-    base_model.trainable = False
     pooled = [
         layers.GlobalAveragePooling2D(name=f"gap_{number}", dtype="float32")(output)
         for number, output in enumerate(outputs, start=1)
     ]
     vector = layers.Concatenate(name="gap_vector", dtype="float32")(pooled)
+    predictions = _predictions(vector, num_classes)
+    base_model.trainable = False
     return keras.Model(
-        _single(base_model.inputs),
-        _predictions(vector, num_classes),
-        name=f"{base_model.name}_hrcam",
+        _single(base_model.inputs), predictions, name=f"{base_model.name}_hrcam"
     )
 
 

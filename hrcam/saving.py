@@ -1,5 +1,6 @@
 """Opening saved models safely."""
 
+import zipfile
 from pathlib import Path
 
 import keras
@@ -27,11 +28,13 @@ def load_model(path: str | Path) -> keras.Model:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"`path` must be a .keras file. Received: {path}, which does not exist."
+            f"`path` must be a .keras file. Received: {path}, which is not a file."
         )
     try:
         return keras.models.load_model(path, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError, RuntimeError) as error:
+    except (
+        ValueError, TypeError, OSError, KeyError, RuntimeError, zipfile.BadZipFile
+    ) as error:  # fmt: skip
         raise ValueError(_reason(path, error)) from error
 
 

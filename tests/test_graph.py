@@ -152,6 +152,18 @@ def test_a_stage_with_no_cut_falls_back_to_its_last_feature_map():
     assert [found[n].is_cut for n in ("stem", "right", "sum")] == [True, False, True]
 
 
+def test_an_earlier_cut_goes_before_a_later_branch():
+    """`branch` comes last at its size, but what follows is not made from it alone."""
+    image = keras.Input((8, 8, 1))
+    stem = conv(2, 3, "stem")(image)
+    left = conv(2, 3, "left", strides=2)(conv(2, 3, "branch")(stem))
+    right = conv(2, 3, "right", strides=2)(stem)
+    model = keras.Model(image, layers.Add(name="sum")([left, right]))
+
+    assert not described(model)["branch"].is_cut
+    assert feature_layers(model) == ["stem", "sum"]
+
+
 @pytest.mark.parametrize("keepdims", [True, False])
 def test_squeeze_and_excite_gates_do_not_disturb_the_stages(keepdims):
     def block(x, name, strides):

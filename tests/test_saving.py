@@ -25,7 +25,9 @@ def test_round_trip(fixture, kind, images, tmp_path, request):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"must be a \.keras file.*nothing\.keras"):
+    with pytest.raises(
+        FileNotFoundError, match=r"must be a \.keras file.*nothing\.keras"
+    ):
         load_model(tmp_path / "nothing.keras")
 
 

@@ -1,6 +1,7 @@
 """Weights from a file or another model into a model, matched by layer name."""
 
 import logging
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -59,7 +60,9 @@ def load_weights(model: keras.Model, path: str | Path) -> WeightReport:
     if path.name.endswith(".weights.h5"):
         model.load_weights(path)
         names = tuple(layer.name for layer in model.layers if layer.weights)
-        return WeightReport(names, (), (), (), ())
+        report = WeightReport(names, (), (), (), ())
+        _log(report, path.name)
+        return report
     readers = {".npz": _read_npz, ".h5": _read_h5, ".keras": _read_keras}
     if path.suffix not in readers:
         raise ValueError(
@@ -166,9 +169,9 @@ def _weights_by_name(model: keras.Model) -> dict[str, np.ndarray]:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a readable .npz file: {error}") from error
 
 
@@ -185,10 +188,15 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
         with h5py.File(path, "r") as file:
             layers = file.get("model_weights", file)
             for layer, group in layers.items():
-                for name in group.attrs.get("weight_names", ()):
-                    name = name.decode() if isinstance(name, bytes) else name
-                    weight = name.rpartition("/")[2].partition(":")[0]
-                    values[f"{layer}/{weight}"] = np.asarray(group[name])
+                names = [
+                    name.decode() if isinstance(name, bytes) else name
+                    for name in group.attrs.get("weight_names", ())
+                ]
+                is_nested = len({name.rpartition("/")[0] for name in names}) > 1
+                for name in names:
+                    *scopes, weight = name.partition(":")[0].split("/")
+                    owner = scopes[-1] if is_nested else layer
+                    values[f"{owner}/{weight}"] = np.asarray(group[name])
     except (OSError, KeyError) as error:
         raise ValueError(f"{path} is not a readable HDF5 file: {error}") from error
     return values

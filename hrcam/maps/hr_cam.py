@@ -97,9 +97,10 @@ def hr_cam(
             names,
             dense,
             images.shape[1:3],
-            per_layer,
-            contrast,
-            relu,
+            per_layer=per_layer,
+            contrast=contrast,
+            relu=relu,
+            predicts=predicts,
         ),
         images.shape[1:],
     )
@@ -111,15 +112,19 @@ def _build(
     names: list[str],
     dense: keras.layers.Dense,
     size: tuple[int, int],
+    *,
     per_layer: bool,
     contrast: bool,
     relu: bool,
+    predicts: bool,
 ) -> Callable:
     def compute(images, class_index):
         by_name = features_model(images, training=False)
         features = [by_name[name] for name in names]
         kernel, _ = class_weights(dense, contrast)
-        chosen = chosen_class(_scores(features, dense), class_index)
+        chosen = class_index
+        if predicts:
+            chosen = chosen_class(_scores(features, dense), class_index)
         weights = ops.take(ops.transpose(kernel), chosen, axis=0)
         maps = [upsample(m, size) for m in weighted_feature_maps(features, weights)]
         if per_layer:

@@ -66,6 +66,7 @@ def pool_features(
     """
     pooled_layers(model)
     _log_random_layers(model)
+    joined = base_model is not None and _share_a_graph(model, base_model)
     steps = _number_of_batches(x, batch_size, copies)
     bar = keras.utils.Progbar(steps, unit_name="batch") if verbose else None
     vectors, labels, predicted = [], [], []
@@ -75,7 +76,7 @@ def pool_features(
     ):
         images = images if augment is None else augment(images)
         images = keras.ops.convert_to_tensor(images, "float32")
-        vector, probabilities = _forward(model, base_model, images)
+        vector, probabilities = _forward(model, base_model, joined, images)
         _check_finite(vector, seen)
         vectors.append(vector)
         labels.append(as_classes(classes))
@@ -114,33 +115,40 @@ def _log_random_layers(model: keras.Model) -> None:
 
 
 def _forward(
-    model: keras.Model, base_model: keras.Model | None, images: Any
+    model: keras.Model, base_model: keras.Model | None, joined: bool, images: Any
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pooled vectors, and the base model's output: in one pass where both share it."""
-    shared = base_model is not None and base_model.inputs[0] is model.inputs[0]
+    """Pooled vectors, and the base model's output: in one pass where `joined`."""
 
     def build():
         outputs = [model.get_layer("gap_vector").output]
-        outputs += [base_model.outputs[0]] if shared else []
+        outputs += [base_model.outputs[0]] if joined else []
         return functools.partial(keras.Model(model.inputs[0], outputs), training=False)
 
-    key = ("pool", id(base_model) if shared else None)
+    key = ("pool", id(base_model) if joined else None)
     run = compiled_once(model, key, build, images.shape[1:], with_class=False)
     outputs = run(images)
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     vector, *rest = [keras.ops.convert_to_numpy(output) for output in outputs]
     if base_model is None:
         return vector, None
-    return vector, rest[0] if rest else predict_batch(base_model, images)
+    return vector, rest[0] if joined else predict_batch(base_model, images)
+
+
+def _share_a_graph(model: keras.Model, base_model: keras.Model) -> bool:
+    """Whether one model can have both outputs: no nested model was wrapped anew."""
+    trunk = keras.Model(model.inputs[0], model.get_layer("gap_vector").output)
+    if base_model.inputs[0] is not model.inputs[0]:
+        return False
+    own = {operation.name: operation for operation in trunk.operations}
+    base = keras.Model(base_model.inputs[0], base_model.outputs[0]).operations
+    return all(own.get(operation.name, operation) is operation for operation in base)
 
 
 def _number_of_batches(x: Any, batch_size: int, copies: int) -> int | None:
-    if isinstance(x, np.ndarray):
+    if not hasattr(x, "element_spec"):
         return copies * -(-len(x) // batch_size)
-    try:
-        return copies * len(x)
-    except TypeError:
-        return None
+    known = int(x.cardinality())
+    return copies * known if known >= 0 else None
 
 
 def _check_finite(vectors: np.ndarray, seen: int) -> None:

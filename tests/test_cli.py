@@ -1,0 +1,72 @@
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import hrcam
+from hrcam.cli import app
+
+RUN = CliRunner(env={"COLUMNS": "200"})
+TINY = ["--num-images", "80", "--image-size", "32", "--epochs", "2"]
+
+
+def test_layers_prints_the_advisor(flat_model, tmp_path):
+    flat_model.save(tmp_path / "model.keras")
+    result = RUN.invoke(app, ["layers", str(tmp_path / "model.keras")])
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    row = next(line for line in lines if "relu2" in line)
+    # 8 x 8 pixels, 6 maps, stride 2; sees 3 + 1 (pool) + 2 * 2 = 8 pixels; pooled.
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == [
+        "relu2", "8 x 8", "6", "2", "8", "yes",
+    ]  # fmt: skip
+    assert "pools 3 layers, 18 feature maps" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "does not exist"), (b"no model", "cannot be opened")],
+)
+def test_layers_explains_a_bad_file(content, message, tmp_path):
+    path = tmp_path / "model.keras"
+    if content is not None:
+        path.write_bytes(content)
+    result = RUN.invoke(app, ["layers", str(path)])
+    assert result.exit_code == 1
+    assert message in result.output.replace("\n", " ")
+    assert "Traceback" not in result.output
+
+
+def test_demo_makes_everything_twice_the_same(tmp_path):
+    records = []
+    for name in ("one", "two"):
+        out = tmp_path / name
+        result = RUN.invoke(app, ["demo", *TINY, "--out", str(out)])
+        assert result.exit_code == 0, result.output
+        assert str(out) in result.output.replace("\n", "")
+        for file in ("sheet.png", "boxes.png", "scores.md", "scores.csv"):
+            assert (out / file).stat().st_size > 0
+        records.append(json.loads((out / "scores.json").read_text()))
+    assert records[0] == records[1]
+    methods = [row["method"] for row in records[0]["scores"]]
+    assert methods == ["CAM", "Grad-CAM", "HR-CAM", "centre prior", "image darkness"]
+    model = hrcam.load_model(tmp_path / "one" / "hrcam.keras")
+    assert hrcam.hr_cam(model, np.zeros((1, 32, 32, 1)), 1).shape == (1, 32, 32)
+    keras.backend.clear_session()
+
+
+def test_help_does_not_start_tensorflow():
+    code = (
+        "import sys; from typer.testing import CliRunner; from hrcam.cli import app;"
+        "result = CliRunner().invoke(app, ['--help']);"
+        "assert result.exit_code == 0 and 'demo' in result.output;"
+        "print([m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules])"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "[]"

@@ -1,0 +1,448 @@
+"""Training on pooled vectors against `fit` on the frozen network, and resuming."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import hrcam
+from hrcam.training import base
+
+
+@pytest.fixture
+def labels():
+    return np.array([0, 1, 2, 1, 0, 2])
+
+
+def clone_of(model):
+    """The same network and weights, apart from the first."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def frozen_fit(model, images, labels, **options):
+    """The road that pooling saves: `fit` on the whole network."""
+    model.compile(
+        keras.optimizers.Adam(1e-3),
+        "binary_crossentropy"
+        if model.output_shape[-1] == 1
+        else "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return model.fit(images, labels, verbose=0, **options)
+
+
+# --- fit_hrcam_head ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fixture", ["flat_model", "nested_model", "sigmoid_model"])
+def test_same_as_fit_on_the_frozen_network(fixture, images, labels, request):
+    """Same order, same start: the same losses and weights at the end."""
+    base_model = request.getfixturevalue(fixture)
+    labels = np.minimum(labels, 1) if fixture == "sigmoid_model" else labels
+    model = hrcam.build_hrcam_model(base_model)
+    start = model.get_layer("predictions").get_weights()
+
+    options = {"epochs": 4, "batch_size": 4, "shuffle": False}
+    expected = frozen_fit(model, images, labels, **options)
+    expected_head = model.get_layer("predictions").get_weights()
+    model.get_layer("predictions").set_weights(start)
+    actual = hrcam.fit_hrcam_head(model, images, labels, verbose=False, **options)
+
+    np.testing.assert_allclose(
+        actual.history["loss"], expected.history["loss"], rtol=1e-5
+    )
+    actual_head = model.get_layer("predictions").get_weights()
+    for mine, theirs in zip(actual_head, expected_head, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    assert np.abs(actual_head[0] - start[0]).max() > 1e-3
+
+
+def test_same_seed_same_head(flat_model, images, labels):
+    """Shuffled by Keras' seed: repeated to the bit, and other than another seed's."""
+    model = hrcam.build_hrcam_model(flat_model)
+    start = model.get_layer("predictions").get_weights()
+    kernels = []
+    for seed in (5, 5, 6):
+        model.get_layer("predictions").set_weights(start)
+        keras.utils.set_random_seed(seed)
+        hrcam.fit_hrcam_head(
+            model, images, labels, epochs=3, batch_size=2, verbose=False
+        )
+        kernels.append(model.get_layer("predictions").get_weights()[0])
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert (kernels[0] != kernels[2]).any()
+
+
+def test_only_the_head_changes(flat_model, images, labels):
+    model = hrcam.build_hrcam_model(flat_model)
+    before = [w.numpy() for w in flat_model.weights]
+    hrcam.fit_hrcam_head(model, images, labels, epochs=2, verbose=False)
+    for old, new in zip(before, flat_model.weights, strict=True):
+        np.testing.assert_array_equal(old, new.numpy())
+
+
+def test_data_set_and_one_hot_are_the_same_as_arrays(flat_model, images, labels):
+    model = hrcam.build_hrcam_model(flat_model)
+    start = model.get_layer("predictions").get_weights()
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+    losses = []
+    for data in (
+        (images, labels),
+        (batches,),
+        (images, np.eye(3)[labels]),
+        (hrcam.pool_features(model, images, labels, verbose=False),),
+    ):
+        model.get_layer("predictions").set_weights(start)
+        history = hrcam.fit_hrcam_head(
+            model, *data, epochs=2, batch_size=4, shuffle=False, verbose=False
+        )
+        losses.append(history.history["loss"])
+    np.testing.assert_allclose(losses, losses[:1] * 4, rtol=1e-6)
+
+
+def test_pooled_features_are_those_of_the_network(nested_model, images, labels):
+    """Second road: numpy means of the layers' own outputs."""
+    model = hrcam.build_hrcam_model(nested_model)
+    features = hrcam.graph.tap(nested_model, hrcam.pooled_layers(model))(images)
+    expected = np.concatenate(
+        [f.numpy().mean(axis=(1, 2)) for f in features.values()], 1
+    )
+
+    pooled = hrcam.pool_features(
+        model, images, labels, base_model=nested_model, batch_size=4, verbose=False
+    )
+
+    np.testing.assert_allclose(pooled.vectors, expected, atol=1e-5)
+    np.testing.assert_array_equal(pooled.labels, labels)
+    predicted = nested_model.predict(images, verbose=0).argmax(axis=1)
+    np.testing.assert_array_equal(pooled.base_classes, predicted)
+
+
+def test_report_of_accuracy_and_agreement(flat_model, images, labels):
+    model = hrcam.build_hrcam_model(flat_model)
+    history = hrcam.fit_hrcam_head(
+        model,
+        images,
+        labels,
+        validation_data=(images[:3], labels[:3]),
+        epochs=2,
+        base_model=flat_model,
+        verbose=False,
+    )
+    mine = model.predict(images, verbose=0).argmax(axis=1)
+    theirs = flat_model.predict(images, verbose=0).argmax(axis=1)
+    assert history.report == {
+        "accuracy": pytest.approx((mine == labels).mean()),
+        "agreement": pytest.approx((mine == theirs).mean()),
+        "val_accuracy": pytest.approx((mine == labels)[:3].mean()),
+        "val_agreement": pytest.approx((mine == theirs)[:3].mean()),
+    }
+    assert "val_loss" in history.history
+
+
+def test_agreement_with_a_base_model_from_disk(flat_model, images, labels, tmp_path):
+    """Its input is another tensor, so it takes a pass of its own."""
+    model = hrcam.build_hrcam_model(flat_model)
+    flat_model.save(tmp_path / "base.keras")
+    opened = hrcam.load_model(tmp_path / "base.keras")
+    pooled = [
+        hrcam.pool_features(model, images, labels, base_model=b, verbose=False)
+        for b in (flat_model, opened)
+    ]
+    np.testing.assert_array_equal(pooled[0].base_classes, pooled[1].base_classes)
+
+
+def test_standardize_trains_on_unit_variance_and_folds_it_back(
+    flat_model, images, labels
+):
+    """Second road: standardise in numpy, train a dense layer, compare predictions."""
+    model = hrcam.build_hrcam_model(flat_model)
+    kernel, bias = model.get_layer("predictions").get_weights()
+    vectors = hrcam.pool_features(model, images, labels, verbose=False).vectors
+    mean, scale = vectors.mean(axis=0), vectors.std(axis=0)
+    scale[scale < 1e-6] = 1  # a unit that is dead for all images
+    vector = keras.Input((18,))
+    head = keras.Model(vector, layers.Dense(3, "softmax")(vector))
+    head.layers[-1].set_weights([kernel * scale[:, None], bias + mean @ kernel])
+    z = (vectors - mean) / scale
+    frozen_fit(head, z, labels, epochs=5, shuffle=False)
+
+    hrcam.fit_hrcam_head(
+        model, images, labels, epochs=5, standardize=True, shuffle=False, verbose=False
+    )
+
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), head.predict(z, verbose=0), atol=1e-4
+    )
+
+
+def test_standardize_leaves_a_constant_feature_alone(flat_model, images, labels):
+    kernel, bias = flat_model.get_layer("conv3").get_weights()
+    kernel[..., 0] = 0  # its map is the same everywhere and for every image
+    flat_model.get_layer("conv3").set_weights([kernel, bias])
+    model = hrcam.build_hrcam_model(flat_model)
+    hrcam.fit_hrcam_head(
+        model, images, labels, epochs=2, standardize=True, verbose=False
+    )
+    assert np.isfinite(model.get_layer("predictions").get_weights()[0]).all()
+    assert np.abs(model.get_layer("predictions").get_weights()[0]).max() < 100
+
+
+def test_l2_shrinks_the_kernel(flat_model, images, labels):
+    norms = []
+    for l2 in (0.0, 10.0):
+        model = hrcam.build_hrcam_model(flat_model)
+        hrcam.fit_hrcam_head(
+            model,
+            images,
+            labels,
+            epochs=40,
+            l2=l2,
+            learning_rate=0.02,
+            verbose=False,
+        )
+        norms.append(np.linalg.norm(model.get_layer("predictions").get_weights()[0]))
+    assert norms[1] < 0.5 * norms[0]
+
+
+def test_class_weights_are_those_of_fit(flat_model, images, labels):
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    weights = {0: 6 / 9, 1: 6 / 3, 2: 6 / 6}  # n / (classes * count)
+    model = hrcam.build_hrcam_model(flat_model)
+    start = model.get_layer("predictions").get_weights()
+    losses = []
+    for class_weight in ("balanced", weights):
+        model.get_layer("predictions").set_weights(start)
+        history = hrcam.fit_hrcam_head(
+            model,
+            images,
+            labels,
+            epochs=1,
+            class_weight=class_weight,
+            shuffle=False,
+            verbose=False,
+        )
+        losses.append(history.history["loss"][0])
+    model.get_layer("predictions").set_weights(start)
+    expected = frozen_fit(
+        model, images, labels, epochs=1, class_weight=weights, shuffle=False
+    ).history["loss"][0]
+    np.testing.assert_allclose(losses, [expected, expected], rtol=1e-5)
+    model.get_layer("predictions").set_weights(start)
+    plain = frozen_fit(model, images, labels, epochs=1, shuffle=False)
+    assert abs(plain.history["loss"][0] - expected) > 1e-3
+
+
+def test_early_stopping_keeps_the_best_weights(flat_model, images, labels):
+    model = hrcam.build_hrcam_model(flat_model)
+    wrong = (labels + 1) % 3  # learning makes this validation loss worse
+    history = hrcam.fit_hrcam_head(
+        model,
+        images,
+        labels,
+        validation_data=(images, wrong),
+        epochs=50,
+        early_stopping=2,
+        learning_rate=0.05,
+        verbose=False,
+    )
+    losses = history.history["val_loss"]
+    assert len(losses) < 50
+    predicted = model.predict(images, verbose=0)
+    kept = -np.log(predicted[np.arange(6), wrong]).mean()
+    np.testing.assert_allclose(kept, min(losses), rtol=1e-4)
+
+
+def test_augmented_copies_are_pooled(flat_model, images, labels):
+    model = hrcam.build_hrcam_model(flat_model)
+    calls = []
+
+    def augment(batch):
+        calls.append(len(batch))
+        return keras.ops.flip(batch, axis=2) if len(calls) > 2 else batch
+
+    pooled = hrcam.pool_features(
+        model, images, labels, batch_size=4, augment=augment, copies=2, verbose=False
+    )
+
+    assert calls == [4, 2, 4, 2]
+    plain = hrcam.pool_features(model, images, labels, verbose=False).vectors
+    flipped = hrcam.pool_features(model, images[:, :, ::-1], labels, verbose=False)
+    np.testing.assert_allclose(pooled.vectors[:6], plain, atol=1e-5)
+    np.testing.assert_allclose(pooled.vectors[6:], flipped.vectors, atol=1e-5)
+    np.testing.assert_array_equal(pooled.labels, [*labels, *labels])
+
+
+def test_random_layers_below_the_head_are_logged(images, labels, caplog):
+    image = keras.Input((16, 16, 1))
+    x = layers.Conv2D(2, 3, activation="relu", name="conv1")(image)
+    x = layers.MaxPooling2D()(layers.SpatialDropout2D(0.5, name="drop")(x))
+    x = layers.Conv2D(2, 3, activation="relu", name="conv2")(x)
+    x = layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(x))
+    model = hrcam.build_hrcam_model(keras.Model(image, x))
+    with caplog.at_level(logging.WARNING, "hrcam"):
+        hrcam.fit_hrcam_head(model, images, labels, epochs=1, verbose=False)
+    assert "drop (SpatialDropout2D) is random in training" in caplog.text
+
+
+def test_progress_and_report_are_shown(flat_model, images, labels, capsys):
+    model = hrcam.build_hrcam_model(flat_model)
+    hrcam.fit_hrcam_head(model, images, labels, epochs=2, base_model=flat_model)
+    shown = capsys.readouterr().out
+    assert "2/2" in shown
+    assert "HR-CAM head: accuracy" in shown
+    hrcam.fit_hrcam_head(model, images, labels, epochs=1, verbose=False)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (0, [0, 1, 2, 1, 0], "6 images and 5 labels"),
+        (0, [0, 1, 2, 1, 0, 3], r"in \[0, 3\).*Received: \[3\]"),
+        (0, [0, 1, 2, 1, 0, -1], "whole numbers from 0"),
+        (0, [0, 1, 2, 1, 0, 0.5], "whole numbers from 0"),
+        (0, np.full((6, 3), 1 / 3), "one-hot"),
+        (np.nan, [0, 1, 2, 1, 0, 2], r"must be finite.*\[0, 1, 2, 3, 4, 5\]"),
+    ],
+)
+def test_bad_training_data(flat_model, images, x, y, message):
+    model = hrcam.build_hrcam_model(flat_model)
+    with pytest.raises(ValueError, match=message):
+        hrcam.fit_hrcam_head(model, images + np.float32(x), y, verbose=False)
+
+
+def test_more_errors_of_the_head(flat_model, images, labels):
+    with pytest.raises(ValueError, match="must come from `build_hrcam_model`"):
+        hrcam.fit_hrcam_head(flat_model, images, labels)
+    model = hrcam.build_hrcam_model(flat_model)
+    with pytest.raises(ValueError, match=r"'balanced' or None. Received: 'even'"):
+        hrcam.fit_hrcam_head(model, images, labels, class_weight="even", verbose=False)
+    unlabelled = tf.data.Dataset.from_tensor_slices(images).batch(2)
+    with pytest.raises(ValueError, match=r"\(images, labels\) batches"):
+        hrcam.fit_hrcam_head(model, unlabelled, verbose=False)
+    other = hrcam.build_hrcam_model(flat_model, ["relu3"])
+    pooled = hrcam.pool_features(other, images, labels, verbose=False)
+    with pytest.raises(ValueError, match=r"must have 18 columns.*Received: 8"):
+        hrcam.fit_hrcam_head(model, pooled, verbose=False)
+    with pytest.raises(ValueError, match="at least one image"):
+        hrcam.fit_hrcam_head(model, images[:0], labels[:0], verbose=False)
+
+
+# --- fit_base_model -----------------------------------------------------------------
+
+
+def test_best_epoch_is_kept(flat_model, images, labels, tmp_path):
+    wrong = (labels + 1) % 3  # each epoch makes this validation loss worse
+    history = hrcam.fit_base_model(
+        flat_model,
+        images,
+        labels,
+        (images, wrong),
+        epochs=4,
+        learning_rate=0.01,
+        directory=tmp_path / "run",
+        verbose=0,
+    )
+    losses = history.history["val_loss"]
+    assert losses.index(min(losses)) < 3
+    predicted = flat_model.predict(images, verbose=0)
+    kept = -np.log(predicted[np.arange(6), wrong]).mean()
+    np.testing.assert_allclose(kept, min(losses), rtol=1e-4)
+    opened = hrcam.load_model(tmp_path / "run" / "best.keras")
+    np.testing.assert_array_equal(opened.predict(images, verbose=0), predicted)
+    with pytest.raises(FileExistsError, match="must not hold a finished run"):
+        hrcam.fit_base_model(
+            flat_model, images, labels, epochs=1, directory=tmp_path / "run"
+        )
+
+
+class Killed(keras.callbacks.Callback):
+    """Stops the process' training in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch, self.now = epoch, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.now == self.epoch:
+            raise KeyboardInterrupt
+
+
+# The interrupt leaves Keras' CSVLogger without its closing call.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_stopped_run_goes_on(flat_model, images, labels, tmp_path, monkeypatch):
+    """Unshuffled, the resumed run ends at the weights of the unbroken one."""
+
+    def run(model, directory):
+        batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(3)
+        return hrcam.fit_base_model(
+            model,
+            batches,
+            validation_data=(images, labels),
+            epochs=4,
+            learning_rate=0.01,
+            directory=tmp_path / directory,
+            verbose=0,
+        )
+
+    unbroken, broken, resumed = (clone_of(flat_model) for _ in range(3))
+    expected = run(unbroken, "unbroken")
+
+    keep = base._keep
+    with monkeypatch.context() as patch:
+        patch.setattr(base, "_keep", lambda *a: [*keep(*a), Killed(epoch=2)])
+        with pytest.raises(KeyboardInterrupt):
+            run(broken, "broken")
+    history = run(resumed, "broken")
+
+    assert len(history.history["loss"]) == 2  # epochs 2 and 3 of 0 .. 3
+    np.testing.assert_allclose(
+        history.history["loss"], expected.history["loss"][2:], rtol=1e-4
+    )
+    lines = (tmp_path / "broken" / "log.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", "0", "1", "2", "3"]
+    for mine, theirs in zip(resumed.weights, unbroken.weights, strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=1e-4)
+
+
+def test_resuming_does_not_overwrite_a_better_epoch(
+    flat_model, images, labels, tmp_path
+):
+    (tmp_path / "log.csv").write_text("epoch,loss,val_loss\n0,1,0.5\n1,1,0.25\n")
+    assert base._best_so_far(tmp_path / "log.csv", "val_loss") == 0.25
+    assert base._best_so_far(tmp_path / "none.csv", "val_loss") is None
+
+
+def test_fit_base_model_errors(flat_model, images, labels):
+    with pytest.raises(ValueError, match="6 images and 5 labels"):
+        hrcam.fit_base_model(flat_model, images, labels[:5])
+    with pytest.raises(ValueError, match=r"in \[0, 3\)"):
+        hrcam.fit_base_model(flat_model, images, labels + 1)
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(3)
+    with pytest.raises(ValueError, match="needs the labels as `y`"):
+        hrcam.fit_base_model(flat_model, batches, class_weight="balanced")
+
+
+def test_evaluate_classifier(flat_model, sigmoid_model, images, labels):
+    """Second road: counted from `predict`."""
+    predicted = flat_model.predict(images, verbose=0).argmax(axis=1)
+    scores = hrcam.evaluate_classifier(flat_model, images, labels, batch_size=4)
+    assert scores["accuracy"] == pytest.approx((predicted == labels).mean())
+    recalls = [(predicted == labels)[labels == c].mean() for c in range(3)]
+    assert scores["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+    assert hrcam.evaluate_classifier(flat_model, batches) == scores
+    likely = sigmoid_model.predict(images, verbose=0)[:, 0] >= 0.5
+    scores = hrcam.evaluate_classifier(sigmoid_model, images, labels > 0)
+    assert scores["accuracy"] == pytest.approx((likely == (labels > 0)).mean())
+    with pytest.raises(ValueError, match=r"in \[0, 3\)"):
+        hrcam.evaluate_classifier(flat_model, images, labels + 1)
