@@ -22,7 +22,7 @@ import numpy as np
 
 import hrcam
 from hrcam.maps.controls import centre_prior, image_darkness
-from hrcam.report import write_comparison
+from hrcam.report import claim_directory, write_comparison
 
 CLASSES = {2017: "melanoma", 2019: "MEL"}
 HEADS = {"HR-CAM": False, "HR-CAM standardized": True}  # name: standardize
@@ -34,7 +34,7 @@ def main() -> None:
     keras.utils.set_random_seed(args.seed)
 
     # 1. Data: a fifth is held out, a tenth chooses the best epoch; lesions stay whole.
-    table = hrcam.datasets.isic(args.data_dir, positive=CLASSES[args.year])
+    table = hrcam.datasets.isic(args.data_dir, args.year, CLASSES[args.year])
     table, unreadable = hrcam.datasets.drop_unreadable(table)
     for path, reason in unreadable.items():
         print(f"Left out {path.name}: {reason}")
@@ -75,7 +75,7 @@ def main() -> None:
             standardize=standardize,
         )
         scores = hrcam.evaluate_classifier(heads[name], test_images, test.labels)
-        scores |= {f"train {k}": v for k, v in history.report.items()}
+        scores |= _reported(history)
         head_scores[name] = scores
         print(f"{name} head on the held-out images:", scores)
     heads["HR-CAM"].save(args.out / "hrcam.keras")
@@ -87,13 +87,14 @@ def main() -> None:
         "weights": Path(args.weights).name,
         "out": args.out.name,
         "date": datetime.date.today().isoformat(),
-        "base": base_scores,
-        "heads": head_scores,
+        "base scores": base_scores,
+        "head scores": head_scores,
     }
     melanoma = test.labels == 1
+    predicted = base_model.predict(test_images, verbose=0).argmax(axis=1)
     for name, rows, class_index in (
         ("melanoma", melanoma, 1),
-        ("all", np.ones(len(test), bool), None),
+        ("all", np.ones(len(test), bool), predicted),
     ):
         images = test_images[rows]
         print(f"Maps of {len(images)} images ({name})")
@@ -163,6 +164,13 @@ def train_base(args, train, train_batches, check_batches) -> keras.Model:
     return model
 
 
+def _reported(history) -> dict[str, float]:
+    """Accuracy and agreement on the images of training and of choosing the epoch."""
+    names = {"accuracy": "train accuracy", "agreement": "train agreement"}
+    names |= {f"val_{k}": v.replace("train", "check") for k, v in names.items()}
+    return {names[k]: v for k, v in history.report.items()}
+
+
 def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -180,7 +188,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs", "isic"))
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    claim_directory(args.out, {k: v for k, v in vars(args).items() if k != "out"})
     return args
 
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 import hrcam
 from hrcam.maps.controls import centre_prior, image_darkness
-from hrcam.report import write_comparison
+from hrcam.report import claim_directory, write_comparison
 
 BUILDERS = {
     "resnet50": hrcam.build_resnet50,
@@ -70,7 +70,7 @@ def main() -> None:
             standardize=standardize,
         )
         scores = hrcam.evaluate_classifier(heads[name], images[test], labels[test])
-        scores |= {f"train {k}": v for k, v in history.report.items()}
+        scores |= _reported(history)
         head_scores[name] = scores
         print(f"{name} head on the test images:", scores)
     heads["HR-CAM"].save(args.out / "hrcam.keras")
@@ -99,8 +99,8 @@ def main() -> None:
         "out": args.out.name,
         "date": datetime.date.today().isoformat(),
         "mask share of the images": round(float(sick_masks.mean()), 4),
-        "base": base_scores,
-        "heads": head_scores,
+        "base scores": base_scores,
+        "head scores": head_scores,
     }
     table = write_comparison(
         args.out,
@@ -147,6 +147,13 @@ def flipped_batches(images, labels, seed) -> tf.data.Dataset:
     )
 
 
+def _reported(history) -> dict[str, float]:
+    """Accuracy and agreement on the images of training and of choosing the epoch."""
+    names = {"accuracy": "train accuracy", "agreement": "train agreement"}
+    names |= {f"val_{k}": v.replace("train", "check") for k, v in names.items()}
+    return {names[k]: v for k, v in history.report.items()}
+
+
 def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -159,7 +166,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs", "simulated"))
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    claim_directory(args.out, {k: v for k, v in vars(args).items() if k != "out"})
     return args
 
 

@@ -1,4 +1,9 @@
+from . import base_models as base_models
+from . import classification as classification
 from . import datasets as datasets
+from . import evaluation as evaluation
+from . import graph as graph
+from . import maps as maps
 from . import metrics as metrics
 from . import plots as plots
 from .base_models import build_resnet50 as build_resnet50

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 app = typer.Typer(
@@ -41,17 +42,27 @@ def layers(
     import hrcam
 
     try:
-        found = hrcam.describe_layers(hrcam.load_model(model))
+        network = hrcam.load_model(model)
+        found = hrcam.describe_layers(network)
+        if any(layer.name == "gap_vector" for layer in network.layers):
+            pooled = hrcam.pooled_layers(network)
+            found = [layer._replace(chosen=layer.name in pooled) for layer in found]
     except (OSError, ValueError, TypeError) as error:
         raise _failure(error) from error
     table = Table(
-        "layer", "size", "maps", "stride", "sees (pixels)", "pooled", title=str(model)
+        "layer",
+        "size",
+        "maps",
+        "stride",
+        "sees (pixels)",
+        "pooled",
+        title=escape(str(model)),
     )
     for layer in found:
         if every or layer.is_cut or layer.chosen:
             size = " x ".join("?" if s is None else str(s) for s in layer.size)
             table.add_row(
-                layer.name,
+                escape(layer.name),
                 size,
                 str(layer.channels),
                 str(layer.stride),
@@ -72,7 +83,7 @@ def demo(
     num_images: Annotated[int, typer.Option(min=80, help="Images to simulate.")] = 1200,
     image_size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 64,
     epochs: Annotated[int, typer.Option(min=1, help="Of the base model.")] = 12,
-    seed: Annotated[int, typer.Option(help="Same seed, same numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same numbers.")] = 0,
 ) -> None:
     """Simulates images, trains a small CNN and its HR-CAM head, scores the maps."""
     with console.status("Starting TensorFlow"):
@@ -145,10 +156,12 @@ def _print_scores(out: Path, accuracy: dict[str, float]) -> None:
         console.print(f"Test accuracy of the {name}: {value:.2f}")
     console.print("The two last rows know nothing of the network.")
     written = "sheet.png, boxes.png, scores.md, .csv, .json and hrcam.keras"
-    console.print(f"Wrote {written} to {out}", soft_wrap=True)
+    console.print(f"Wrote {written} to {escape(str(out))}", soft_wrap=True)
 
 
 def _failure(error: Exception) -> typer.Exit:
     """Prints an error without a traceback and returns the exit to raise."""
-    Console(stderr=True).print(f"[bold red]Error:[/] {error}", soft_wrap=True)
+    Console(stderr=True).print(
+        f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True
+    )
     return typer.Exit(code=1)

@@ -87,8 +87,9 @@ def score_rows(
         thresholds: Those that it was given.
 
     Returns:
-        A list of dicts with `method`, the columns, and `images`, the number of
-        images whose mask is neither empty nor full.
+        A list of dicts with `method`, the columns, `images`, the number of images
+        whose mask is neither empty nor full, and `blank`, the number of maps without
+        a positive value, which "energy inside" leaves out.
     """
     rows = []
     for method, score in scores.items():
@@ -100,6 +101,7 @@ def score_rows(
         for name in MapScores._fields[2:]:
             row[name.replace("_", " ")] = _summary(np.mean, getattr(score, name))
         row["images"] = int(np.isfinite(score.pixel_auc).sum())
+        row["blank"] = int(np.isnan(score.energy_inside).sum())
         rows.append(row)
     return rows
 

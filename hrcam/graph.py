@@ -36,6 +36,9 @@ _NO_FEATURE_WORDS = (
 )  # fmt: skip
 
 
+_REDUCTIONS = ("Mean", "Max", "Min", "Sum", "Amax", "Amin")
+
+
 class Call(NamedTuple):
     """One call of a layer or operation in the flattened graph.
 
@@ -194,7 +197,10 @@ def describe_layers(model: keras.Model) -> list[FeatureLayer]:
         TypeError: If the layers of `model` cannot be reached.
     """
     calls, inputs, _ = walk(model)
-    last_use = {n: i for i, call in enumerate(calls) for n in call.inputs}
+    # A tensor that is only pooled afterwards (a head, a gate) hides no pixel.
+    last_use = {
+        n: i for i, call in enumerate(calls) if _is_spatial(call) for n in call.inputs
+    }
     stages = dict.fromkeys(inputs, 1)
     fields = dict.fromkeys(inputs, 1)
     convolved = dict.fromkeys(inputs, False)
@@ -225,7 +231,9 @@ def describe_layers(model: keras.Model) -> list[FeatureLayer]:
                     False,
                 )
             )
-        open_until = max([open_until, *(last_use.get(n, -1) for n in call.outputs)])
+        if stage:
+            uses = [last_use.get(n, -1) for n in call.outputs]
+            open_until = max(open_until, *uses)
     times = Counter(call.path for call in calls)
     chosen = _last_of_each_stage([f for f in found if times[f.name] == 1])
     return [layer._replace(chosen=layer.name in chosen) for layer in found]
@@ -280,12 +288,19 @@ def _holds_features(call: Call) -> bool:
     return len(call.shapes[0]) == 4 and not unfit
 
 
+def _is_spatial(call: Call) -> bool:
+    """Whether a call's output still has an image's pixels."""
+    name = type(call.operation).__name__
+    pools = name.startswith("Global") or name in _REDUCTIONS
+    return len(call.shapes[0]) == 4 and not pools
+
+
 def _stage(call: Call, before: int) -> int:
     """Stride of a call's output against the image; 0 once the pixels are gone."""
+    if not _is_spatial(call):
+        return 0
     operation = call.operation
     name = type(operation).__name__
-    if len(call.shapes[0]) != 4 or name.startswith("Global"):
-        return 0
     factor = max(_pair(getattr(operation, "strides", 1)))
     if name.startswith("UpSampling"):
         return max(1, before // max(_pair(operation.size)))
@@ -306,6 +321,20 @@ def _pair(value: Any) -> tuple[int, int]:
     if value is None:
         return (1, 1)
     return (value, value) if isinstance(value, int) else tuple(value)[-2:]
+
+
+def final_activation(model: keras.Model) -> str:
+    """Names the activation that a model's one output has gone through last.
+
+    Returns:
+        `"softmax"`, `"sigmoid"`, `"linear"`, ...; `""` for an operation without one.
+    """
+    calls, _, outputs = walk(model)
+    call = next(c for c in reversed(calls) if outputs[0] in c.outputs)
+    kind = type(call.operation).__name__.lower()
+    if kind in ("softmax", "sigmoid"):
+        return kind
+    return getattr(getattr(call.operation, "activation", None), "__name__", "")
 
 
 def tap(model: keras.Model, names: Sequence[str]) -> keras.Model:

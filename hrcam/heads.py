@@ -15,7 +15,13 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from hrcam.graph import Call, feature_layers, layer_outputs, walk
+from hrcam.graph import (
+    Call,
+    feature_layers,
+    final_activation,
+    layer_outputs,
+    walk,
+)
 
 
 def build_gap_classifier(
@@ -91,6 +97,7 @@ def build_hrcam_model(
         )
     if num_classes is None:
         num_classes = _class_count(base_model)
+        _refuse_multi_label(base_model, num_classes)
     outputs = layer_outputs(base_model, names)
     not_4d = {
         name: tuple(output.shape)
@@ -160,6 +167,15 @@ def _class_count(base_model: keras.Model) -> int:
             f"(batch, classes). Received: outputs {shapes}"
         )
     return shapes[0][1]
+
+
+def _refuse_multi_label(base_model: keras.Model, num_classes: int) -> None:
+    if num_classes > 1 and final_activation(base_model) == "sigmoid":
+        raise ValueError(
+            "`num_classes` must be given for a base model with several sigmoid units: "
+            "the HR-CAM head tells exclusive classes apart (softmax), or one class "
+            f"from the rest (num_classes=1). Received: {num_classes} sigmoid units"
+        )
 
 
 def _predictions(vector: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:

@@ -27,9 +27,20 @@ def test_layers_prints_the_advisor(flat_model, tmp_path):
     assert "pools 3 layers, 18 feature maps" in result.output
 
 
+def test_layers_of_an_hrcam_model_are_those_that_it_pools(flat_model, tmp_path):
+    model = hrcam.build_hrcam_model(flat_model, ["relu1", "bn3"])
+    model.save(tmp_path / "[x] model.keras")
+    result = RUN.invoke(app, ["layers", str(tmp_path / "[x] model.keras")])
+    rows = [line.split("│")[1:-1] for line in result.output.splitlines() if "│" in line]
+    pooled = [cells[0].strip() for cells in rows if cells[-1].strip() == "yes"]
+    assert pooled == ["relu1", "bn3"]
+    assert "[x] model.keras" in result.output
+    assert "pools 2 layers, 12 feature maps" in result.output
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "does not exist"), (b"no model", "cannot be opened")],
+    [(None, "is not a file"), (b"no model", "cannot be opened")],
 )
 def test_layers_explains_a_bad_file(content, message, tmp_path):
     path = tmp_path / "model.keras"

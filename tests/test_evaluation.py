@@ -6,7 +6,7 @@ import pytest
 
 from hrcam import metrics
 from hrcam.evaluation import markdown_table, score_maps, score_rows
-from hrcam.report import write_comparison
+from hrcam.report import claim_directory, write_comparison
 
 RNG = np.random.default_rng(0)
 MASKS = np.zeros((4, 8, 8), bool)
@@ -37,6 +37,10 @@ def test_score_rows_leaves_undefined_images_out():
     rows = score_rows(scores)
     assert [row["method"] for row in rows] == ["good", "noise"]
     assert rows[0]["images"] == 3  # the empty mask has no AUC
+    assert [row["blank"] for row in rows] == [0, 0]
+    blank = score_rows(score_maps({"none": -MAPS["good"]}, MASKS))[0]
+    assert blank["blank"] == 4
+    assert np.isnan(blank["energy inside"])
     assert rows[0]["pixel auc"] == 1
     assert rows[0]["sensitivity 0.5"] == 1
     expected = np.median(scores["noise"].sensitivity[:3, 2])
@@ -86,3 +90,10 @@ def test_write_comparison_writes_all_of_it(tmp_path):
 def test_write_comparison_checks_the_shapes(tmp_path):
     with pytest.raises(ValueError, match="Received"):
         write_comparison(tmp_path, np.zeros((4, 9, 9, 1)), MAPS, MASKS)
+
+
+def test_claim_directory_keeps_studies_apart(tmp_path):
+    claim_directory(tmp_path / "study", {"seed": 0, "base": "small"})
+    claim_directory(tmp_path / "study", {"seed": 0, "base": "small"})  # goes on
+    with pytest.raises(FileExistsError, match="other settings"):
+        claim_directory(tmp_path / "study", {"seed": 1, "base": "small"})

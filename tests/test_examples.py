@@ -13,25 +13,36 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def run(name, *arguments):
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, EXAMPLES / name, *map(str, arguments)],
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-    ).stdout
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_simulated(tmp_path):
     options = ["--base", "small", "--num-images", 80, "--image-size", 32]
     options += ["--epochs", 1, "--head-epochs", 2, "--out", tmp_path]
-    shown = run("simulated.py", *options)
+    code, shown, errors = run("simulated.py", *options)
+    assert code == 0, errors
     assert "| HR-CAM |" in shown
     record = json.loads((tmp_path / "scores.json").read_text())
     assert record["scores"][0]["images"] == 10  # half of the last quarter
-    assert 0 <= record["facts"]["heads"]["HR-CAM"]["train agreement"] <= 1
+    assert record["facts"]["base"] == "small"
+    assert record["facts"]["epochs"] == 1
+    assert 0 <= record["facts"]["head scores"]["HR-CAM"]["train agreement"] <= 1
     for name in ("sheet.png", "boxes.png", "hrcam.keras", "base/best.keras"):
         assert (tmp_path / name).stat().st_size > 0
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path):
+    (tmp_path / "settings.json").write_text('{"base": "resnet50"}')
+    code, _, errors = run("simulated.py", "--base", "small", "--out", tmp_path)
+    assert code == 1
+    assert "holds a study with other settings" in errors
 
 
 def isic_tree(root, num_images):
@@ -61,7 +72,9 @@ def test_isic(tmp_path):
     broken.write_bytes(broken.read_bytes()[:100])
     out = tmp_path / "out"
     options = ["--data-dir", tmp_path, "--weights", "none", "--image-size", 32]
-    shown = run("isic.py", *options, "--epochs", 1, "--head-epochs", 2, "--out", out)
+    options += ["--epochs", 1, "--head-epochs", 2, "--out", out]
+    code, shown, errors = run("isic.py", *options)
+    assert code == 0, errors
     assert "Left out ISIC_0000001.jpg" in shown
     for name in ("melanoma", "all"):
         record = json.loads((out / name / "scores.json").read_text())

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+import hrcam
 from hrcam.graph import describe_layers, feature_layers, layer_outputs, tap, walk
 
 PINNED = {
@@ -494,3 +495,19 @@ def test_no_convolution():
     assert describe_layers(model) == []
     with pytest.raises(ValueError, match=r"must have a convolution.*Received: 'funct"):
         feature_layers(model)
+
+
+def test_pooling_by_an_operation_ends_the_pixels():
+    """`ops.mean` over the pixels is a pooling as good as the layer."""
+    image = keras.Input((8, 8, 1))
+    x = layers.Conv2D(2, 3, name="conv")(image)
+    x = layers.Flatten()(keras.ops.mean(x, axis=(1, 2), keepdims=True))
+    model = keras.Model(image, layers.Dense(2)(x))
+    assert feature_layers(model) == ["conv"]
+
+
+def test_feature_layers_of_the_head_model_are_those_of_its_base():
+    """The pooling branches of the head hide no cut."""
+    base_model = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3))
+    model = hrcam.build_hrcam_model(base_model)
+    assert feature_layers(model) == feature_layers(base_model)

@@ -562,6 +562,49 @@ def test_model_that_does_not_end_in_a_dense_layer(backbone, images):
         hrcam.grad_cam(backbone, images, 0)
 
 
+def test_dense_layer_on_pixels_is_refused(flat_model, images):
+    """Its scores are (batch, 1, 1, classes): one class an image would mix images."""
+    x = layers.GlobalAveragePooling2D(keepdims=True)(
+        flat_model.get_layer("relu3").output
+    )
+    model = keras.Model(flat_model.input, layers.Dense(2, "softmax")(x))
+    with pytest.raises(ValueError, match=r"\(batch, classes\): flatten its input"):
+        hrcam.grad_cam(model, images, [0, 1, 0, 1, 0, 1])
+
+
+def test_gap_with_kept_dimensions(flat_model, images):
+    x = layers.GlobalAveragePooling2D(keepdims=True)(
+        flat_model.get_layer("relu3").output
+    )
+    x = layers.Flatten()(x)
+    head = layers.Dense(3, "softmax")
+    model = keras.Model(flat_model.input, head(x))
+    head.set_weights(flat_model.get_layer("predictions").get_weights())
+    np.testing.assert_allclose(
+        hrcam.cam(model, images, 1), hrcam.cam(flat_model, images, 1), atol=1e-6
+    )
+
+
+def test_half_precision_gradients_do_not_underflow(he_scale):
+    """float16 ends at 6e-8; the derivative by one of 128 x 128 pixels is below it."""
+    maps = {}
+    for policy in ("float32", "mixed_float16"):
+        image = keras.Input((128, 128, 1))
+        x = layers.Conv2D(2, 3, padding="same", name="conv", dtype=policy)(image)
+        x = layers.ReLU(name="relu", dtype=policy)(x)
+        x = layers.GlobalAveragePooling2D(dtype=policy)(x)
+        dense = layers.Dense(2, "softmax", dtype="float32")(x)
+        model = he_scale(keras.Model(image, dense))
+        model.layers[-1].set_weights([np.full((2, 2), 1e-3), np.zeros(2)])
+        images = np.random.default_rng(0).uniform(size=(2, 128, 128, 1))
+        maps[policy] = hrcam.grad_cam(model, images, 1, "relu", relu=False)
+    scale = np.abs(maps["float32"]).max()
+    assert scale > 0
+    np.testing.assert_allclose(
+        maps["mixed_float16"], maps["float32"], atol=0.01 * scale
+    )
+
+
 def test_model_with_two_outputs(flat_model, images):
     both = keras.Model(flat_model.inputs[0], [flat_model.outputs[0]] * 2)
     with pytest.raises(ValueError, match="must have one output"):

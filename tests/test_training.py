@@ -334,6 +334,26 @@ def test_more_errors_of_the_head(flat_model, images, labels):
         hrcam.fit_hrcam_head(model, images[:0], labels[:0], verbose=False)
 
 
+def test_errors_that_would_be_silent(flat_model, sigmoid_model, images, labels):
+    model = hrcam.build_hrcam_model(flat_model)
+    pooled = hrcam.pool_features(model, images, labels, verbose=False)
+    with pytest.raises(ValueError, match=r"Received: \['base_model', 'copies'\]"):
+        hrcam.fit_hrcam_head(model, pooled, base_model=flat_model, copies=2)
+    with pytest.raises(ValueError, match="the classes of `model`"):
+        hrcam.pool_features(model, images, labels, base_model=sigmoid_model)
+    logits = keras.Model(flat_model.input, flat_model.get_layer("gap").output)
+    with pytest.raises(ValueError, match="must end in softmax or sigmoid"):
+        hrcam.evaluate_classifier(logits, images, labels)
+    single = tf.data.Dataset.from_tensor_slices((images, labels))
+    with pytest.raises(ValueError, match=r"must give batches"):
+        hrcam.fit_hrcam_head(model, single, verbose=False)
+    three = (images, labels, labels)
+    with pytest.raises(ValueError, match="3 parts"):
+        hrcam.fit_hrcam_head(model, images, labels, three, verbose=False)
+    with pytest.raises(ValueError, match="wants 1 channels, not 3"):
+        hrcam.fit_hrcam_head(model, np.repeat(images, 3, -1), labels, verbose=False)
+
+
 # --- fit_base_model -----------------------------------------------------------------
 
 
@@ -414,12 +434,23 @@ def test_stopped_run_goes_on(flat_model, images, labels, tmp_path, monkeypatch):
         np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=1e-4)
 
 
-def test_resuming_does_not_overwrite_a_better_epoch(
-    flat_model, images, labels, tmp_path
-):
+def test_resuming_does_not_overwrite_a_better_epoch(tmp_path):
     (tmp_path / "log.csv").write_text("epoch,loss,val_loss\n0,1,0.5\n1,1,0.25\n")
     assert base._best_so_far(tmp_path / "log.csv", "val_loss") == 0.25
     assert base._best_so_far(tmp_path / "none.csv", "val_loss") is None
+    checkpoint = base._keep(tmp_path, "val_loss")[0]
+    assert checkpoint.best == 0.25
+
+
+def test_one_hot_data_set_trains_as_classes(flat_model, images, labels):
+    losses = []
+    for target in (labels, np.eye(3)[labels]):
+        batches = tf.data.Dataset.from_tensor_slices((images, target)).batch(3)
+        history = hrcam.fit_base_model(
+            clone_of(flat_model), batches, epochs=1, verbose=0
+        )
+        losses.append(history.history["loss"][0])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_fit_base_model_errors(flat_model, images, labels):
@@ -428,6 +459,11 @@ def test_fit_base_model_errors(flat_model, images, labels):
     with pytest.raises(ValueError, match=r"in \[0, 3\)"):
         hrcam.fit_base_model(flat_model, images, labels + 1)
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(3)
+    wrong = tf.data.Dataset.from_tensor_slices((images, labels + 1)).batch(3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"in \[0, 3\)"):
+        hrcam.fit_base_model(flat_model, wrong, epochs=1, verbose=0)
+    with pytest.raises(ValueError, match=r"NaN or infinity"):
+        hrcam.fit_base_model(flat_model, images * np.nan, labels)
     with pytest.raises(ValueError, match="needs the labels as `y`"):
         hrcam.fit_base_model(flat_model, batches, class_weight="balanced")
 

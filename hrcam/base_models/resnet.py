@@ -27,8 +27,9 @@ def build_resnet50(
             to `.npz` (`layer/kernel`, ...), `.h5` or `.keras`. A partial file loads
             what it has; what was not loaded is logged. Where the channel count is
             not that of the weights, each input channel gets the first kernel summed
-            over its inputs, divided by the number of channels: a grey image gives
-            what the same image three times gives the RGB network.
+            over its inputs, divided by the number of channels: without
+            `preprocessing`, a grey image gives what the same image three times gives
+            the RGB network.
         preprocessing: `None`: the images come as `keras.applications` wants them
             (`resnet50.preprocess_input`). `"caffe"`: layers in front do that, and
             the images come in [0, 1], RGB. With other than 3 channels the mean of

@@ -49,6 +49,11 @@ def find_classifier(model: keras.Model) -> Classifier:
             f"outputs are the class scores. Received: {model.name!r}, which ends in "
             f"a layer of type {kind}."
         )
+    if len(call.shapes[0]) != 2:
+        raise ValueError(
+            "The last Dense layer of `model` must give (batch, classes): flatten its "
+            f"input first. Received: {model.name!r} with {call.shapes[0]}"
+        )
     feeder = []
     while len(call.inputs) == 1 and call.inputs[0] in makers:
         call = makers[call.inputs[0]]

@@ -118,7 +118,10 @@ def _build(
             scores = class_scores(vector, dense)
             chosen.append(chosen_class(scores, class_index))
             picked = ops.one_hot(chosen[0], scores.shape[-1], dtype=scores.dtype)
-            return features, ops.sum(scores * picked)
+            # The mean of the derivative over Z pixels is what counts: in float16 the
+            # derivatives themselves, 1/Z of it, would underflow.
+            pixels = ops.cast(ops.prod(ops.shape(features)[1:3]), scores.dtype)
+            return features, ops.sum(scores * picked) * pixels
 
         features, gradient = gradient_by_features(score, images)
         if gradient is None:
@@ -126,7 +129,8 @@ def _build(
                 f"The class score must depend on the layer {name!r}; "
                 "it does not. Choose a layer between the image and the last Dense."
             )
-        weights = ops.mean(ops.cast(gradient, "float32"), axis=(1, 2))
+        pixels = ops.cast(ops.prod(ops.shape(features)[1:3]), "float32")
+        weights = ops.mean(ops.cast(gradient, "float32"), axis=(1, 2)) / pixels
         own_size = weighted_feature_maps([features], weights)[0]
         own_size = ops.relu(own_size) if relu else own_size
         return upsample(own_size, size), chosen[0]

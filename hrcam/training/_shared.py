@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
+from hrcam.graph import final_activation
+
 
 def labelled_batches(
     x: Any, y: Any, batch_size: int, copies: int = 1
@@ -36,6 +38,11 @@ def _pair(batch: Any) -> tuple[Any, Any]:
             "A data set must give (images, labels) batches; for arrays, give `y`. "
             f"Received: elements of {size} parts"
         )
+    if len(batch[1].shape) == 0:
+        raise ValueError(
+            "A data set must give batches. Received: single images; use "
+            "`dataset.batch(32)`."
+        )
     return tuple(batch)
 
 
@@ -62,6 +69,43 @@ def as_classes(labels: Any) -> np.ndarray:
     return labels.astype("int64")
 
 
+def check_probabilities(model: keras.Model) -> None:
+    """Raises a ValueError unless the model's one output is softmax or sigmoid."""
+    if len(model.outputs) != 1:
+        raise ValueError(
+            f"The classifier must have one output. Received: {len(model.outputs)}"
+        )
+    activation = final_activation(model)
+    if activation not in ("softmax", "sigmoid"):
+        raise ValueError(
+            "The classifier must end in softmax or sigmoid, so that its outputs are "
+            f"probabilities. Received: {model.name!r}, which ends in "
+            f"{activation or 'no activation'}. Append `keras.layers.Softmax()`."
+        )
+
+
+def checked_data_set(dataset: Any, units: int) -> Any:
+    """A `tf.data.Dataset` whose labels are checked and made classes on the way."""
+    import tensorflow as tf
+
+    classes = 2 if units == 1 else units
+
+    def check(images, labels):
+        if labels.shape.rank == 2:
+            one_hot = labels.shape[1] not in (None, 1)
+            labels = tf.argmax(labels, axis=1) if one_hot else labels[:, 0]
+        message = f"Labels must be in [0, {classes}), the classes of the model."
+        limit = tf.cast(classes, labels.dtype)
+        with tf.control_dependencies(
+            [tf.debugging.assert_less(labels, limit, message)]
+        ):
+            return images, tf.identity(labels)
+
+    if len(getattr(dataset, "element_spec", ())) != 2:
+        return dataset
+    return dataset.map(check)
+
+
 def check_classes(labels: np.ndarray, units: int) -> None:
     """Raises a ValueError where a label is none of the model's classes."""
     classes = 2 if units == 1 else units
@@ -73,7 +117,7 @@ def check_classes(labels: np.ndarray, units: int) -> None:
         )
 
 
-def class_weights(
+def loss_weights(
     labels: np.ndarray, class_weight: Mapping[int, float] | str | None
 ) -> dict[int, float] | None:
     if class_weight == "balanced":
@@ -103,14 +147,16 @@ class EpochBar(keras.callbacks.Callback):
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
+        self.epochs, self.done = epochs, 0
         self.bar = keras.utils.Progbar(
             epochs, unit_name="epoch", stateful_metrics=["loss", "val_loss"]
         )
 
     def on_epoch_end(self, epoch: int, logs: Mapping | None = None) -> None:
         shown = {k: v for k, v in (logs or {}).items() if k.endswith("loss")}
-        self.bar.update(epoch + 1, shown.items())
+        self.done = epoch + 1
+        self.bar.update(self.done, shown.items())
 
     def on_train_end(self, logs: Mapping | None = None) -> None:
-        if self.bar._seen_so_far < self.bar.target:
+        if self.done < self.epochs:
             print()  # stopped early, in the middle of the bar's line

@@ -10,13 +10,15 @@ import numpy as np
 
 from hrcam._backend import predict_batch
 from hrcam.classification import classification_scores
-from hrcam.saving import load_model
+from hrcam.maps._batches import check_images
 from hrcam.training._shared import (
     EpochBar,
     as_classes,
     check_classes,
-    class_weights,
+    check_probabilities,
+    checked_data_set,
     labelled_batches,
+    loss_weights,
     stop_early,
 )
 
@@ -66,8 +68,12 @@ def fit_base_model(
         ValueError: If labels do not fit the model or the images.
         FileExistsError: If `directory` holds a finished run.
     """
+    check_probabilities(model)
     units = model.output_shape[-1]
-    if y is not None:
+    if y is None:
+        x = checked_data_set(x, units)
+    else:
+        x = check_images(model, x)
         y = as_classes(y)
         check_classes(y, units)
         if len(x) != len(y):
@@ -75,14 +81,17 @@ def fit_base_model(
                 "`x` and `y` must be of the same length. "
                 f"Received: {len(x)} images and {len(y)} labels"
             )
-    elif class_weight == "balanced":
+    if y is None and class_weight == "balanced":
         raise ValueError(
             "`class_weight='balanced'` needs the labels as `y`. Received: a data set; "
             "give a dict, class -> weight."
         )
     if validation_data is not None and isinstance(validation_data, (tuple, list)):
         held_out, classes = validation_data
-        validation_data = (held_out, as_classes(classes))
+        validation_data = (check_images(model, held_out), as_classes(classes))
+        check_classes(validation_data[1], units)
+    elif validation_data is not None:
+        validation_data = checked_data_set(validation_data, units)
     loss = "binary_crossentropy" if units == 1 else "sparse_categorical_crossentropy"
     model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
     monitor = monitor or ("loss" if validation_data is None else "val_loss")
@@ -97,14 +106,14 @@ def fit_base_model(
         validation_data=validation_data,
         epochs=epochs,
         batch_size=None if y is None else batch_size,
-        class_weight=class_weights(y, class_weight),
+        class_weight=loss_weights(y, class_weight),
         callbacks=callbacks,
         shuffle=y is not None,  # a data set shuffles itself
         verbose=0 if verbose == "epochs" else verbose,
     )
     if directory is not None:
+        model.load_weights(Path(directory, "best.keras"))
         Path(directory, "finished").touch()
-        model.set_weights(load_model(Path(directory, "best.keras")).get_weights())
     return history
 
 
@@ -142,7 +151,7 @@ def _best_so_far(log: Path, monitor: str) -> float | None:
 
 def evaluate_classifier(
     model: keras.Model, x: Any, y: Any = None, batch_size: int = 32
-) -> dict[str, float]:
+) -> dict[str, float | str]:
     """Scores a classifier as the paper's tables do.
 
     Args:
@@ -153,15 +162,18 @@ def evaluate_classifier(
         batch_size: Images at a time, for arrays.
 
     Returns:
-        `accuracy`, `balanced_accuracy`, `f1_micro`, `f1_macro` and `auc`; see
+        `accuracy`, `balanced_accuracy`, `f1_micro`, `f1_macro`, `auc` and, where that
+        is NaN, the reason as `auc_reason`; see
         `hrcam.classification.classification_scores`.
 
     Raises:
         ValueError: If labels do not fit the model or the images.
     """
+    check_probabilities(model)
     labels, probabilities = [], []
     for images, classes in labelled_batches(x, y, batch_size):
         labels.append(as_classes(classes))
+        images = check_images(model, images)
         probabilities.append(predict_batch(model, images))
     labels = np.concatenate(labels)
     check_classes(labels, model.output_shape[-1])

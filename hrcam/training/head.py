@@ -18,7 +18,7 @@ from hrcam.heads import pooled_channels
 from hrcam.training._shared import (
     EpochBar,
     check_classes,
-    class_weights,
+    loss_weights,
     stop_early,
 )
 from hrcam.training.pooling import PooledFeatures, pool_features, predicted_classes
@@ -89,7 +89,9 @@ def fit_hrcam_head(
     dense = model.get_layer("predictions")
     options = {"batch_size": batch_size, "base_model": base_model, "verbose": verbose}
     train, held_out = x, validation_data
-    if not isinstance(x, PooledFeatures):
+    if isinstance(x, PooledFeatures):
+        _refuse_ignored(y=y, augment=augment, base_model=base_model, copies=copies)
+    else:
         train = pool_features(model, x, y, augment=augment, copies=copies, **options)
     if held_out is not None and not isinstance(held_out, PooledFeatures):
         held_out = pool_features(model, *_x_and_y(held_out), **options)
@@ -105,7 +107,7 @@ def fit_hrcam_head(
         and ((held_out.vectors - mean) / scale, held_out.labels),
         epochs=epochs,
         batch_size=batch_size,
-        class_weight=class_weights(train.labels, class_weight),
+        class_weight=loss_weights(train.labels, class_weight),
         callbacks=[
             *stop_early(early_stopping, "val_loss" if held_out else "loss"),
             *([EpochBar(epochs)] if verbose else []),
@@ -118,6 +120,16 @@ def fit_hrcam_head(
     if verbose:
         print("HR-CAM head:", *(f"{k} {v:.3f}" for k, v in history.report.items()))
     return history
+
+
+def _refuse_ignored(copies: int, **others: Any) -> None:
+    given = [name for name, value in others.items() if value is not None]
+    given += ["copies"] if copies != 1 else []
+    if given:
+        raise ValueError(
+            "With pooled features as `x`, give these to `pool_features` instead. "
+            f"Received: {given}"
+        )
 
 
 def _check_pooled(pooled: PooledFeatures, channels: int, units: int) -> None:
@@ -199,4 +211,11 @@ def _report(
 
 
 def _x_and_y(data: Any) -> tuple[Any, Any]:
-    return tuple(data) if isinstance(data, (tuple, list)) else (data, None)
+    if not isinstance(data, (tuple, list)):
+        return data, None
+    if len(data) != 2:
+        raise ValueError(
+            "`validation_data` must be (x, y) or a data set. "
+            f"Received: {len(data)} parts"
+        )
+    return tuple(data)

@@ -11,7 +11,12 @@ import numpy as np
 from hrcam._backend import compiled_once, predict_batch
 from hrcam.graph import walk
 from hrcam.heads import pooled_layers
-from hrcam.training._shared import as_classes, labelled_batches
+from hrcam.maps._batches import check_images
+from hrcam.training._shared import (
+    as_classes,
+    check_probabilities,
+    labelled_batches,
+)
 
 _LOG = logging.getLogger("hrcam")
 _RANDOM_WORDS = ("Dropout", "Noise", "Random", "DropPath")
@@ -66,7 +71,10 @@ def pool_features(
     """
     pooled_layers(model)
     _log_random_layers(model)
-    joined = base_model is not None and _share_a_graph(model, base_model)
+    joined = False
+    if base_model is not None:
+        _check_base(model, base_model)
+        joined = _share_a_graph(model, base_model)
     steps = _number_of_batches(x, batch_size, copies)
     bar = keras.utils.Progbar(steps, unit_name="batch") if verbose else None
     vectors, labels, predicted = [], [], []
@@ -75,7 +83,7 @@ def pool_features(
         labelled_batches(x, y, batch_size, copies), start=1
     ):
         images = images if augment is None else augment(images)
-        images = keras.ops.convert_to_tensor(images, "float32")
+        images = keras.ops.convert_to_tensor(check_images(model, images))
         vector, probabilities = _forward(model, base_model, joined, images)
         _check_finite(vector, seen)
         vectors.append(vector)
@@ -97,7 +105,7 @@ def pool_features(
 def predicted_classes(probabilities: np.ndarray) -> np.ndarray:
     """Most probable classes `(n,)` of `(n, classes)`, or of one sigmoid unit."""
     if probabilities.shape[-1] == 1:
-        return (probabilities[..., 0] > 0.5).astype("int64")
+        return (probabilities[..., 0] >= 0.5).astype("int64")
     return probabilities.argmax(axis=-1)
 
 
@@ -124,7 +132,7 @@ def _forward(
         outputs += [base_model.outputs[0]] if joined else []
         return functools.partial(keras.Model(model.inputs[0], outputs), training=False)
 
-    key = ("pool", id(base_model) if joined else None)
+    key = ("pool", base_model.outputs[0] if joined else None)
     run = compiled_once(model, key, build, images.shape[1:], with_class=False)
     outputs = run(images)
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
@@ -132,6 +140,16 @@ def _forward(
     if base_model is None:
         return vector, None
     return vector, rest[0] if joined else predict_batch(base_model, images)
+
+
+def _check_base(model: keras.Model, base_model: keras.Model) -> None:
+    check_probabilities(base_model)
+    counts = [network.output_shape[-1] for network in (model, base_model)]
+    if counts[0] != counts[1]:
+        raise ValueError(
+            "`base_model` must have the classes of `model`, or agreement means "
+            f"nothing. Received: {counts[1]} outputs and {counts[0]}"
+        )
 
 
 def _share_a_graph(model: keras.Model, base_model: keras.Model) -> bool:
