@@ -36,9 +36,8 @@ def main() -> None:
     keras.utils.set_random_seed(args.seed)
 
     # 1. Data. A class-1 image is followed by one of class 0, so slices are balanced.
-    print(f"Simulating {args.num_images} images of {args.image_size} pixels")
     images, masks, labels = hrcam.datasets.simulated(
-        args.num_images, args.image_size, args.seed
+        args.num_images, args.image_size, args.seed, progress=True
     )
     num_train = args.num_images * 3 // 4
     num_fit = num_train * 9 // 10

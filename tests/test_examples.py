@@ -38,6 +38,15 @@ def test_simulated(tmp_path):
         assert (tmp_path / name).stat().st_size > 0
 
 
+def test_simulated_controls():
+    code, shown, errors = run(
+        "simulated_controls.py", "--num-images", 40, "--image-size", 32
+    )
+    assert code == 0, errors
+    assert "| logistic regression | 0." in shown
+    assert "| smoothed absolute contrast | 0." in shown
+
+
 def test_a_folder_of_other_settings_is_refused(tmp_path):
     (tmp_path / "settings.json").write_text('{"base": "resnet50"}')
     code, _, errors = run("simulated.py", "--base", "small", "--out", tmp_path)

@@ -31,6 +31,7 @@ import functools
 
 import cv2
 import numpy as np
+from rich.progress import track
 from scipy import fft, stats
 
 KINDS = ("none", "localized", "none", "diffuse")  # of images 0, 1, 2, 3, 4 = 0, ...
@@ -51,7 +52,11 @@ ANGLES = np.linspace(0, 2 * np.pi, 64, endpoint=False)
 
 
 def simulated(
-    num_images: int = 8000, image_size: int = 224, seed: int = 0
+    num_images: int = 8000,
+    image_size: int = 224,
+    seed: int = 0,
+    *,
+    progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws images of normal structure, every second one with pathology.
 
@@ -63,6 +68,7 @@ def simulated(
         num_images: Number of images, 2 or more. The paper has 8,000.
         image_size: Height and width in pixels, 32 or more.
         seed: Non-negative seed of the random generator.
+        progress: Whether to show a progress bar (8,000 images take about a minute).
 
     Returns:
         Images, float32 of shape `(num_images, image_size, image_size, 1)` in
@@ -86,7 +92,7 @@ def simulated(
     _check_at_least("seed", seed, 0)
     images = np.empty((num_images, image_size, image_size, 1), np.float32)
     masks = np.empty((num_images, image_size, image_size), bool)
-    for i in range(num_images):
+    for i in track(range(num_images), "Simulating", disable=not progress):
         rng = np.random.default_rng([seed, i])
         images[i, ..., 0], masks[i] = _draw(rng, image_size, KINDS[i % 4])
     return images, masks, np.arange(num_images) % 2
