@@ -96,3 +96,25 @@ def gradient_by_features(
         tape.watch(images)  # a frozen network has no other watched tensor
         features, score = function(images)
     return features, tape.gradient(score, features)
+
+
+def checked_data_set(dataset: Any, units: int) -> Any:
+    """A `tf.data.Dataset` whose labels are checked and made classes on the way."""
+    import tensorflow as tf
+
+    classes = 2 if units == 1 else units
+
+    def check(images, labels):
+        if labels.shape.rank == 2:
+            one_hot = labels.shape[1] not in (None, 1)
+            labels = tf.argmax(labels, axis=1) if one_hot else labels[:, 0]
+        message = f"Labels must be in [0, {classes}), the classes of the model."
+        limit = tf.cast(classes, labels.dtype)
+        with tf.control_dependencies(
+            [tf.debugging.assert_less(labels, limit, message)]
+        ):
+            return images, tf.identity(labels)
+
+    if len(getattr(dataset, "element_spec", ())) != 2:
+        return dataset
+    return dataset.map(check)

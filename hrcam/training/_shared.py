@@ -84,28 +84,6 @@ def check_probabilities(model: keras.Model) -> None:
         )
 
 
-def checked_data_set(dataset: Any, units: int) -> Any:
-    """A `tf.data.Dataset` whose labels are checked and made classes on the way."""
-    import tensorflow as tf
-
-    classes = 2 if units == 1 else units
-
-    def check(images, labels):
-        if labels.shape.rank == 2:
-            one_hot = labels.shape[1] not in (None, 1)
-            labels = tf.argmax(labels, axis=1) if one_hot else labels[:, 0]
-        message = f"Labels must be in [0, {classes}), the classes of the model."
-        limit = tf.cast(classes, labels.dtype)
-        with tf.control_dependencies(
-            [tf.debugging.assert_less(labels, limit, message)]
-        ):
-            return images, tf.identity(labels)
-
-    if len(getattr(dataset, "element_spec", ())) != 2:
-        return dataset
-    return dataset.map(check)
-
-
 def check_classes(labels: np.ndarray, units: int) -> None:
     """Raises a ValueError where a label is none of the model's classes."""
     classes = 2 if units == 1 else units

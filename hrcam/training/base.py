@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from hrcam._backend import predict_batch
+from hrcam._backend import checked_data_set, predict_batch
 from hrcam.classification import classification_scores
 from hrcam.maps._batches import check_images
 from hrcam.training._shared import (
@@ -16,7 +16,6 @@ from hrcam.training._shared import (
     as_classes,
     check_classes,
     check_probabilities,
-    checked_data_set,
     labelled_batches,
     loss_weights,
     stop_early,
