@@ -75,8 +75,7 @@ def main() -> None:
             standardize=standardize,
         )
         scores = hrcam.evaluate_classifier(heads[name], test_images, test.labels)
-        scores |= _reported(history)
-        head_scores[name] = scores
+        head_scores[name] = {"held out": scores, "in training": history.report}
         print(f"{name} head on the held-out images:", scores)
     heads["HR-CAM"].save(args.out / "hrcam.keras")
 
@@ -162,13 +161,6 @@ def train_base(args, train, train_batches, check_batches) -> keras.Model:
         verbose=2,
     )
     return model
-
-
-def _reported(history) -> dict[str, float]:
-    """Accuracy and agreement on the images of training and of choosing the epoch."""
-    names = {"accuracy": "train accuracy", "agreement": "train agreement"}
-    names |= {f"val_{k}": v.replace("train", "check") for k, v in names.items()}
-    return {names[k]: v for k, v in history.report.items()}
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -69,8 +69,7 @@ def main() -> None:
             standardize=standardize,
         )
         scores = hrcam.evaluate_classifier(heads[name], images[test], labels[test])
-        scores |= _reported(history)
-        head_scores[name] = scores
+        head_scores[name] = {"held out": scores, "in training": history.report}
         print(f"{name} head on the test images:", scores)
     heads["HR-CAM"].save(args.out / "hrcam.keras")
 
@@ -144,13 +143,6 @@ def flipped_batches(images, labels, seed) -> tf.data.Dataset:
         .map(lambda image, label: (flip(image, training=True), label))
         .prefetch(2)
     )
-
-
-def _reported(history) -> dict[str, float]:
-    """Accuracy and agreement on the images of training and of choosing the epoch."""
-    names = {"accuracy": "train accuracy", "agreement": "train agreement"}
-    names |= {f"val_{k}": v.replace("train", "check") for k, v in names.items()}
-    return {names[k]: v for k, v in history.report.items()}
 
 
 def parse_arguments() -> argparse.Namespace:
