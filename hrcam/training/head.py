@@ -63,7 +63,10 @@ def fit_hrcam_head(
         early_stopping: Epochs without a better validation loss (training loss
             without validation data) to wait for; the best weights are kept.
         standardize: Train on vectors of zero mean and unit variance, and fold both
-            into the kernel and bias, so that the model and Eq. 3 stay as they are.
+            into the kernel and bias, so that the model and Eq. 3 stay as they are. The
+            head then starts at zero: the weights of a random start, divided by a small
+            deviation, would stay in the map as noise. Deviations below a hundredth of
+            their mean are raised to that. Without it, the head starts from its weights.
         l2: Weight decay of the kernel, added to the loss.
         augment: Images -> images, for instance a `keras.Sequential` of random layers;
             called on each batch of the training images.
@@ -99,7 +102,9 @@ def fit_hrcam_head(
         if part is not None:
             _check_pooled(part, channels, dense.units)
     mean, scale = _standardization(train.vectors, standardize)
-    head = _vector_model(dense, mean, scale, l2, learning_rate)
+    head = _vector_model(dense, train.vectors.shape[1], l2, learning_rate)
+    start = [w * (not standardize) for w in dense.get_weights()]
+    head.get_layer("predictions").set_weights(start)
     history = head.fit(
         (train.vectors - mean) / scale,
         train.labels,
@@ -150,19 +155,15 @@ def _standardization(
     if not standardize:
         return np.zeros(size, "float32"), np.ones(size, "float32")
     mean, scale = vectors.mean(0, dtype="float64"), vectors.std(0, dtype="float64")
-    scale[scale < 1e-6 * np.abs(mean) + 1e-12] = 1.0  # a constant feature
+    scale = np.maximum(scale, 0.01 * scale.mean() or 1.0)  # hardly varying features
     return mean.astype("float32"), scale.astype("float32")
 
 
 def _vector_model(
-    dense: keras.layers.Dense,
-    mean: np.ndarray,
-    scale: np.ndarray,
-    l2: float,
-    learning_rate: float,
+    dense: keras.layers.Dense, channels: int, l2: float, learning_rate: float
 ) -> keras.Model:
-    """The head alone, on (vectors - mean) / scale, from the weights of `dense`."""
-    vector = keras.Input((len(mean),), name="vector")
+    """The head alone, on vectors, compiled, with weights of its own."""
+    vector = keras.Input((channels,), name="vector")
     copy = keras.layers.Dense(
         dense.units,
         activation=dense.activation,
@@ -171,8 +172,6 @@ def _vector_model(
         dtype="float32",
     )
     head = keras.Model(vector, copy(vector))
-    kernel, bias = (keras.ops.convert_to_numpy(w) for w in (dense.kernel, dense.bias))
-    copy.set_weights([kernel * scale[:, None], bias + mean @ kernel])
     loss = (
         "binary_crossentropy" if dense.units == 1 else "sparse_categorical_crossentropy"
     )
