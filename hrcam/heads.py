@@ -17,11 +17,11 @@ from keras import layers
 
 from hrcam.graph import (
     Call,
-    feature_layers,
     final_activation,
     layer_outputs,
     walk,
 )
+from hrcam.layer_selection import feature_layers
 
 
 def build_gap_classifier(

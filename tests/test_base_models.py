@@ -20,7 +20,7 @@ from hrcam.base_models import (
     build_vgg19,
     load_weights,
 )
-from hrcam.graph import feature_layers
+from hrcam.layer_selection import feature_layers
 
 BUILDERS = {"ResNet50": build_resnet50, "VGG16": build_vgg16, "VGG19": build_vgg19}
 VGG16_MEAN = (123.68, 116.779, 103.939)  # red, green, blue

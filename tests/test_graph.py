@@ -6,7 +6,8 @@ import pytest
 from keras import layers, ops
 
 import hrcam
-from hrcam.graph import describe_layers, feature_layers, layer_outputs, tap, walk
+from hrcam.graph import layer_outputs, tap, walk
+from hrcam.layer_selection import describe_layers, feature_layers
 
 PINNED = {
     "VGG19": (

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from keras import layers
 
-from hrcam.graph import feature_layers, tap
+from hrcam.graph import tap
 from hrcam.heads import (
     build_gap_classifier,
     build_hrcam_model,
     pooled_channels,
     pooled_layers,
 )
+from hrcam.layer_selection import feature_layers
 from hrcam.saving import load_model
 
 RELUS = ["relu1", "relu2", "relu3"]

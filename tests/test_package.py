@@ -144,9 +144,16 @@ def test_imports_run_one_way(module):
         assert not uses(module, "hrcam.training", "hrcam.runner", "hrcam.serving")
     if top != "cli":
         assert not uses(module, "hrcam.cli")
-    if top in ("maps", "base_models", "deconvnet", "graph", "heads"):
+    if top in ("maps", "base_models", "deconvnet", "graph", "heads", "layer_selection"):
         assert not uses(module, "hrcam.datasets", "hrcam.metrics", "hrcam.evaluation")
-    if top in ("graph", "heads", "base_models", "deconvnet", "saving"):
+    if top in (
+        "graph",
+        "heads",
+        "layer_selection",
+        "base_models",
+        "deconvnet",
+        "saving",
+    ):
         assert not uses(module, "hrcam.maps")
 
 

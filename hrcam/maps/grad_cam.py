@@ -24,7 +24,8 @@ import numpy as np
 from keras import ops
 
 from hrcam._backend import compiled_once, gradient_by_features
-from hrcam.graph import feature_layers, tap
+from hrcam.graph import tap
+from hrcam.layer_selection import feature_layers
 from hrcam.maps._batches import check_class_index, check_images, compute_maps
 from hrcam.maps._classifier import (
     chosen_class,
