@@ -145,12 +145,18 @@ def demo(
 
 def _print_scores(out: Path, accuracy: dict[str, float]) -> None:
     record = json.loads(Path(out, "scores.json").read_text())
-    columns = ["method", "sensitivity 0.5", "specificity 0.5", "pixel auc"]
-    columns += ["pixel average precision", "best iou", "pointing game"]
-    table = Table(*columns, title="Maps against masks (all scores: scores.md)")
+    columns = {
+        "sensitivity 0.5": "sens. 0.5",
+        "specificity 0.5": "spec. 0.5",
+        "pixel auc": "AUC",
+        "pixel average precision": "AP",
+        "best iou": "IoU",
+        "pointing game": "pointing",
+    }
+    title = "Maps against masks (all scores: scores.md)"
+    table = Table("method", *columns.values(), title=title)
     for row in record["scores"]:
-        cells = [row[column] for column in columns]
-        table.add_row(*(c if isinstance(c, str) else f"{c:.2f}" for c in cells))
+        table.add_row(row["method"], *(f"{row[column]:.2f}" for column in columns))
     console.print(table)
     for name, value in accuracy.items():
         console.print(f"Test accuracy of the {name}: {value:.2f}")
