@@ -188,9 +188,9 @@ def test_missing_folders_say_where_the_data_are(tmp_path, root_2019):
 
 @pytest.mark.data
 def test_real_isic_2017():
-    root = Path(os.environ.get("HRCAM_DATA", "")) / "isic2017"
+    root = Path(os.environ.get("HRCAM_DATA", "")) / "data" / "isic2017"
     if "HRCAM_DATA" not in os.environ or not root.is_dir():
-        pytest.skip("set HRCAM_DATA to the folder that holds isic2017")
+        pytest.skip("set HRCAM_DATA to the folder that holds data/isic2017")
 
     table = isic(root)
 

@@ -98,6 +98,7 @@ def check_classes(labels: np.ndarray, units: int) -> None:
 def loss_weights(
     labels: np.ndarray, class_weight: Mapping[int, float] | str | None
 ) -> dict[int, float] | None:
+    """The weight of each class in the loss; `"balanced"`: n / (classes * count)."""
     if class_weight == "balanced":
         classes = np.unique(labels)
         weights = compute_class_weight("balanced", classes=classes, y=labels)
@@ -111,6 +112,7 @@ def loss_weights(
 
 
 def stop_early(patience: int | None, monitor: str) -> list[keras.callbacks.Callback]:
+    """The callback for so many epochs of patience, best weights restored; or none."""
     if patience is None:
         return []
     return [
