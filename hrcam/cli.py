@@ -69,7 +69,9 @@ def layers(
                 str(layer.receptive_field),
                 "yes" if layer.chosen else "",
             )
-    console.print(table)
+    # Names are to be copied: a narrow terminal wraps the line, nothing is cut.
+    longest = max((len(layer.name) for layer in found), default=0)
+    Console(width=max(console.width, longest + 60)).print(table)
     chosen = [layer for layer in found if layer.chosen]
     console.print(
         f"HR-CAM pools {len(chosen)} layers, {sum(c.channels for c in chosen)} feature "

@@ -38,6 +38,16 @@ def test_layers_of_an_hrcam_model_are_those_that_it_pools(flat_model, tmp_path):
     assert "pools 2 layers, 12 feature maps" in result.output
 
 
+def test_layers_never_cuts_a_name(tmp_path):
+    long_name = "a_name_of_a_layer_" * 8
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(2, 3, name=long_name)(image)
+    keras.Model(image, x).save(tmp_path / "model.keras")
+    narrow = CliRunner(env={"COLUMNS": "80"})
+    result = narrow.invoke(app, ["layers", str(tmp_path / "model.keras")])
+    assert long_name in result.output
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "is not a file"), (b"no model", "cannot be opened")],
