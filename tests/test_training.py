@@ -351,6 +351,17 @@ def test_more_errors_of_the_head(flat_model, images, labels):
         hrcam.fit_hrcam_head(model, images[:0], labels[:0], verbose=False)
 
 
+def test_bad_image_is_numbered_in_the_whole_set(flat_model, images, labels):
+    """Image 4 is the first of the third batch."""
+    images[4, 0, 0, 0] = np.nan
+    model = hrcam.build_hrcam_model(flat_model)
+    options = {"batch_size": 2}
+    with pytest.raises(ValueError, match=r"images \[4\]"):
+        hrcam.fit_hrcam_head(model, images, labels, verbose=False, **options)
+    with pytest.raises(ValueError, match=r"images \[4\]"):
+        hrcam.evaluate_classifier(flat_model, images, labels, **options)
+
+
 def test_errors_that_would_be_silent(flat_model, sigmoid_model, images, labels):
     model = hrcam.build_hrcam_model(flat_model)
     pooled = hrcam.pool_features(model, images, labels, verbose=False)

@@ -9,8 +9,13 @@ import numpy as np
 from keras import ops
 
 
-def check_images(model: keras.Model, images: Any) -> np.ndarray:
+def check_images(model: keras.Model, images: Any, first: int = 0) -> np.ndarray:
     """Returns the images as float32 `(batch, height, width, channels)`.
+
+    Args:
+        model: The model whose input they must fit.
+        images: Array or tensor.
+        first: Number of the first image in the data set, for the error.
 
     Raises:
         ValueError: If they do not fit the model's input, or hold NaN or infinity.
@@ -39,7 +44,8 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
     if bad.any():
         raise ValueError(
             "`images` must be finite. Received: NaN or infinity in the images "
-            f"{np.flatnonzero(bad)[:10].tolist()} ({bad.sum()} of {len(images)})."
+            f"{(np.flatnonzero(bad)[:10] + first).tolist()} "
+            f"({bad.sum()} of {len(images)})."
         )
     return images.astype("float32", copy=False)
 

@@ -172,7 +172,7 @@ def evaluate_classifier(
     labels, probabilities = [], []
     for images, classes in labelled_batches(x, y, batch_size):
         labels.append(as_classes(classes))
-        images = check_images(model, images)
+        images = check_images(model, images, first=sum(map(len, labels[:-1])))
         probabilities.append(predict_batch(model, images))
     labels = np.concatenate(labels)
     check_classes(labels, model.output_shape[-1])

@@ -83,7 +83,7 @@ def pool_features(
         labelled_batches(x, y, batch_size, copies), start=1
     ):
         images = images if augment is None else augment(images)
-        images = keras.ops.convert_to_tensor(check_images(model, images))
+        images = keras.ops.convert_to_tensor(check_images(model, images, first=seen))
         vector, probabilities = _forward(model, base_model, joined, images)
         _check_finite(vector, seen)
         vectors.append(vector)
