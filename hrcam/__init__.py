@@ -6,6 +6,10 @@ that `import hrcam` costs milliseconds and does not start TensorFlow.
 
 import lazy_loader
 
+from hrcam._registration import register_with_keras
+
 __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+register_with_keras()

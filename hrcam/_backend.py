@@ -98,6 +98,37 @@ def gradient_by_features(
     return features, tape.gradient(score, features)
 
 
+def elementwise_derivative(function: Callable[[Any], Any], x: Any) -> Any:
+    """Differentiates a function that acts on each value by itself.
+
+    Args:
+        function: x -> y of the same shape.
+        x: Tensor of any shape.
+
+    Returns:
+        dy/dx at each value, of the shape of x.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return tape.gradient(y, x)
+    if backend == "jax":
+        import jax
+
+        y, backward = jax.vjp(function, x)
+        return backward(keras.ops.ones_like(y))[0]
+    import torch
+
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        y = function(x)
+        return torch.autograd.grad(y.sum(), x)[0]
+
+
 def checked_data_set(dataset: Any, units: int) -> Any:
     """A `tf.data.Dataset` whose labels are checked and made classes on the way."""
     import tensorflow as tf

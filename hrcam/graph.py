@@ -5,6 +5,7 @@ Models inside models are walked as one graph; the path of an inner layer is
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -174,6 +175,23 @@ def tap(model: keras.Model, names: Sequence[str]) -> keras.Model:
     return keras.Model(
         inputs, dict(zip(names, layer_outputs(model, names), strict=True))
     )
+
+
+def tensors_by_number(model: keras.Model) -> dict[int, KerasTensor]:
+    """Symbolic tensors of a model's whole graph by their numbers in `walk`.
+
+    Nested models are wrapped as in `tap`. Tensors of layers that are called several
+    times, and all but the first output of a layer, are left out.
+    """
+    calls, inputs, _ = walk(model)
+    times = Counter(call.path for call in calls)
+    once = [call for call in calls if times[call.path] == 1]
+    tensors = _layer_outputs(model, [call.path for call in once])
+    numbers = [call.outputs[0] for call in once]
+    return {
+        **dict(zip(inputs, model.inputs, strict=True)),
+        **dict(zip(numbers, tensors, strict=True)),
+    }
 
 
 def layer_outputs(model: keras.Model, names: Sequence[str]) -> list[KerasTensor]:

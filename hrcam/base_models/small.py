@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from hrcam.base_models._blocks import convolution_block
 from hrcam.heads import build_gap_classifier
 
 
@@ -30,13 +31,5 @@ def build_small_net(
     for number, width in enumerate(filters, start=1):
         if number > 1:
             x = layers.MaxPooling2D(2, name=f"block{number - 1}_pool")(x)
-        x = _block(x, width, name=f"block{number}")
+        x = convolution_block(x, width, name=f"block{number}")
     return build_gap_classifier(keras.Model(image, x), num_classes, name="small_net")
-
-
-def _block(x: keras.KerasTensor, filters: int, name: str) -> keras.KerasTensor:
-    convolve = layers.Conv2D(
-        filters, 3, padding="same", use_bias=False, name=f"{name}_conv"
-    )
-    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(convolve(x))
-    return layers.ReLU(name=f"{name}_relu")(x)

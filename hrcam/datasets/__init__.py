@@ -7,6 +7,9 @@ TensorFlow and are imported when first used; the tables need numpy and scikit-le
 from importlib import import_module
 
 from hrcam.datasets._table import ImageTable, split_by_group
+from hrcam.datasets.folder import folder
+from hrcam.datasets.fracatlas import fracatlas
+from hrcam.datasets.imageclef import imageclef
 from hrcam.datasets.isic import isic
 from hrcam.datasets.simulated import simulated
 
@@ -19,8 +22,8 @@ _LAZY = {
     "load_masks": "_pipeline",
 }
 
-__all__ = ["ImageTable", "isic", "simulated", "split_by_group"]
-__all__ += _LAZY
+__all__ = ["ImageTable", "folder", "fracatlas", "imageclef", "isic", "simulated"]
+__all__ += ["split_by_group", *_LAZY]
 
 
 def __getattr__(name: str):

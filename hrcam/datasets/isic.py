@@ -14,13 +14,11 @@ Both are given out at https://challenge.isic-archive.com/data; nothing is downlo
 here.
 """
 
-import csv
-import warnings
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from hrcam.datasets._files import present, read_csv, there, warn_set_aside
 from hrcam.datasets._table import ImageTable
 
 SOURCE = "https://challenge.isic-archive.com/data"
@@ -75,12 +73,18 @@ def isic(
     """
     root = Path(root)
     year = _year(root, year)
-    files = _files_by_name(_present(root, IMAGES[year], year))
-    label_of, class_names = _read_truth(_present(root, TRUTH[year], year), year)
+    files = _files_by_name(present(root, IMAGES[year], SOURCE))
+    label_of, class_names = _read_truth(present(root, TRUTH[year], SOURCE), year)
     names = [name for name in label_of if name in files]
-    _warn("in the CSV but not on disk", [n for n in label_of if n not in files])
-    _warn("on disk but not in the CSV", [n for n in files if n not in label_of])
-    _warn("not of exactly one class", [n for n in names if label_of[n] is None])
+    warn_set_aside(
+        "in the CSV but not on disk", [n for n in label_of if n not in files]
+    )
+    warn_set_aside(
+        "on disk but not in the CSV", [n for n in files if n not in label_of]
+    )
+    warn_set_aside(
+        "not of exactly one class", [n for n in names if label_of[n] is None]
+    )
     names = [name for name in names if label_of[name] is not None]
     labels = np.array([label_of[name] for name in names], np.int64)
     if positive is not None:
@@ -109,22 +113,9 @@ def _year(root: Path, year: int | None) -> int:
         )
     if not found:
         raise FileNotFoundError(
-            f"Expected {' or '.join(TRUTH.values())} in `root`. {_there(root)}"
+            f"Expected {' or '.join(TRUTH.values())} in `root`. {there(root, SOURCE)}"
         )
     return found[0]
-
-
-def _present(root: Path, name: str, year: int) -> Path:
-    if not (root / name).exists():
-        raise FileNotFoundError(
-            f"Expected {name} of ISIC {year} in `root`. {_there(root)}"
-        )
-    return root / name
-
-
-def _there(root: Path) -> str:
-    there = sorted(p.name for p in root.iterdir())[:8] if root.is_dir() else "no folder"
-    return f"Received: {root} with {there}. The data are given out at {SOURCE}"
 
 
 def _files_by_name(folder: Path) -> dict[str, Path]:
@@ -141,7 +132,7 @@ def _find_masks(root: Path, year: int, mask_root: str | Path | None) -> dict[str
     """Returns the mask files by image name."""
     if mask_root is not None and not Path(mask_root).is_dir():
         raise FileNotFoundError(
-            f"`mask_root` must be a folder of masks. {_there(Path(mask_root))}"
+            f"`mask_root` must be a folder of masks. {there(Path(mask_root), SOURCE)}"
         )
     folders = [mask_root] if mask_root else sorted(root.glob(MASKS[year]))
     return {
@@ -151,14 +142,9 @@ def _find_masks(root: Path, year: int, mask_root: str | Path | None) -> dict[str
     }
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
-
-
 def _read_truth(path: Path, year: int) -> tuple[dict[str, int | None], tuple[str, ...]]:
     """Returns the class index of each image, `None` unless of one class."""
-    rows = _read_csv(path)
+    rows = read_csv(path)
     columns = list(rows[0]) if rows else []
     key = "image_id" if year == 2017 else "image"
     names = [name for name in columns if name not in (key, "UNK")]
@@ -182,7 +168,7 @@ def _read_truth(path: Path, year: int) -> tuple[dict[str, int | None], tuple[str
 def _groups(root: Path, year: int, names: list[str]) -> list[str]:
     if year == 2017:
         return names
-    rows = _read_csv(_present(root, METADATA, year))
+    rows = read_csv(present(root, METADATA, SOURCE))
     lesion_of = {row["image"]: row["lesion_id"].strip() for row in rows}
     return [lesion_of.get(name) or name for name in names]
 
@@ -193,12 +179,3 @@ def _index_of(positive: str, class_names: tuple[str, ...]) -> int:
             f"`positive` must be one of {class_names}. Received: {positive!r}"
         )
     return class_names.index(positive)
-
-
-def _warn(what: str, names: Iterable[str]) -> None:
-    names = list(names)
-    if names:
-        warnings.warn(
-            f"Set aside {len(names)} images {what}, first {names[:3]}",
-            stacklevel=3,
-        )

@@ -21,8 +21,9 @@ import numpy as np
 from keras import ops
 
 from hrcam._backend import compiled_once
+from hrcam._images import check_images
 from hrcam.graph import tap
-from hrcam.maps._batches import check_class_index, check_images, compute_maps
+from hrcam.maps._batches import check_class_index, compute_maps
 from hrcam.maps._classifier import (
     chosen_class,
     class_count,

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from hrcam._backend import checked_data_set, predict_batch
+from hrcam._images import check_images
 from hrcam.classification import classification_scores
-from hrcam.maps._batches import check_images
 from hrcam.training._shared import (
     EpochBar,
     as_classes,

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from hrcam._backend import compiled_once, predict_batch
+from hrcam._images import check_images
 from hrcam.graph import walk
 from hrcam.heads import pooled_layers
-from hrcam.maps._batches import check_images
 from hrcam.training._shared import (
     as_classes,
     check_probabilities,

@@ -1,0 +1,59 @@
+"""The check of images at the door of every function that runs a model on them."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def check_images(model: keras.Model, images: Any, first: int = 0) -> np.ndarray:
+    """Returns the images as float32 `(batch, height, width, channels)`.
+
+    Args:
+        model: The model whose input they must fit.
+        images: Array or tensor.
+        first: Number of the first image in the data set, for the error.
+
+    Raises:
+        ValueError: If they do not fit the model's input, or hold NaN or infinity.
+    """
+    if len(model.inputs) != 1:
+        raise ValueError(
+            f"`model` must have one input. Received: {model.name!r} with "
+            f"{len(model.inputs)}."
+        )
+    expected = tuple(model.inputs[0].shape)
+    images = np.asarray(images)
+    if images.dtype.kind not in "fiub":
+        raise ValueError(f"`images` must be numbers. Received: dtype {images.dtype}")
+    if images.ndim != len(expected) or any(
+        want not in (None, got)
+        for want, got in zip(expected, images.shape, strict=True)
+    ):
+        raise ValueError(
+            "`images` must have the shape of the model's input "
+            f"{('batch', *expected[1:])}. Received: {images.shape}."
+            + _shape_hint(images, expected)
+        )
+    if len(images) == 0:
+        raise ValueError(f"`images` must not be empty. Received: {images.shape}")
+    bad = ~np.isfinite(images).all(axis=(1, 2, 3))
+    if bad.any():
+        raise ValueError(
+            "`images` must be finite. Received: NaN or infinity in the images "
+            f"{(np.flatnonzero(bad)[:10] + first).tolist()} "
+            f"({bad.sum()} of {len(images)})."
+        )
+    return images.astype("float32", copy=False)
+
+
+def _shape_hint(images: np.ndarray, expected: tuple[int | None, ...]) -> str:
+    if images.ndim == 3 and images.shape[-1] == expected[-1]:
+        return " For one image, use `images[None]`."
+    if images.ndim == 3 and expected[-1] == 1:
+        return " Add the channel axis: `images[..., None]`."
+    if images.ndim == 4 and images.shape[-1] != expected[-1]:
+        return f" The model wants {expected[-1]} channels, not {images.shape[-1]}."
+    if images.ndim == 4:
+        return " Resize the images to the model's input size first."
+    return ""

@@ -1,0 +1,365 @@
+"""The transposed network: a model that projects its own units back to the image.
+
+A unit f is one channel of a convolution's output z_L. Its back-projection is
+
+    R(x | f) = G_1 U_1 G_2 U_2 ... G_L^f z_L                            (Eq. 2)
+
+with G the transposed convolutions, whose kernels are the classifier's own, and U the
+unpooling with the switches recorded for this image. The n units with the strongest
+maps are projected back; the attentive response map is the maximum over units at each
+pixel, and the dominant unit is the one that has it (Eq. 3).
+
+Choices, each an argument: what a rectifier does on the way back, unpooling, whether
+the whole map or its peak is projected, the strength of a unit, and how units are
+combined. `preset="authors_code"` chooses what the authors' public Keras code does,
+which differs from the printed paper (the default) in all but the ranking.
+
+Reference:
+    Kumar, Menkovski, Taylor, Wong (2018), "Understanding anatomy classification
+    through attentive response maps", ISBI, https://arxiv.org/abs/1611.06284
+"""
+
+import itertools
+import numbers
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers
+
+from hrcam.deconvnet.projection import BackProjection, TopUnits
+from hrcam.deconvnet.rules import GATINGS, UNPOOLINGS, rule_for
+from hrcam.graph import Call, layer_outputs, tensors_by_number, walk
+from hrcam.layer_selection import feature_layers
+
+CHOICES = {
+    "gating": GATINGS,
+    "unpooling": UNPOOLINGS,
+    "seed": ("map", "peak"),
+    "rank": ("sum", "max"),
+    "combine": ("max", "sum"),
+}
+PRESETS = {
+    "paper": {
+        "gating": "deconvnet",
+        "unpooling": "switches",
+        "seed": "map",
+        "rank": "sum",
+        "combine": "max",
+    },
+    "authors_code": {
+        "gating": "guided",
+        "unpooling": "nearest",
+        "seed": "peak",
+        "rank": "sum",
+        "combine": "sum",
+    },
+}
+
+
+def build_deconv_model(
+    classifier: keras.Model,
+    layer_name: str | None = None,
+    top_n: int = 25,
+    gating: str | None = None,
+    unpooling: str | None = None,
+    seed: str | None = None,
+    rank: str | None = None,
+    *,
+    combine: str | None = None,
+    preset: str = "paper",
+    unit_maps: bool = True,
+    chunk: int = 5,
+    image_size: tuple[int, int] | None = None,
+) -> "DeconvModel":
+    """Builds the model that makes attentive response maps.
+
+    Args:
+        classifier: A trained functional or Sequential model, nested or not, of one
+            image input. Its layers are shared, not copied: training it
+            on changes the maps. It is not changed.
+        layer_name: The layer whose channels are the units; inner layers of nested
+            models as `"outer/inner"`. `None`: the last of `feature_layers`.
+        top_n: How many units are projected back.
+        gating: What a rectifier does on the way back: `"deconvnet"` (ReLU on the
+            signal; the paper), `"guided"` (that, and only where it was active),
+            `"gradient"` (its derivative) or `"linear"` (nothing).
+        unpooling: `"switches"` (the paper) or `"nearest"`.
+        seed: What is projected: the unit's whole `"map"` (the paper) or its `"peak"`.
+        rank: A unit's strength: the `"sum"` (the paper's code) or `"max"` of its map.
+        combine: `"max"` (the paper) or `"sum"` over units.
+        preset: `"paper"` or `"authors_code"` (guided, nearest, peak, sum, sum): what
+            the arguments left at `None` are.
+        unit_maps: Whether the single maps are an output; without them the memory does
+            not grow with `top_n`.
+        chunk: Units that are projected at a time: more need more memory.
+        image_size: (height, width), if `classifier` takes images of any size.
+
+    Returns:
+        A model, image `(batch, height, width, channels)` -> dict of
+        `units` `(batch, n)` int32, channel numbers, the strongest first;
+        `unit_maps` `(batch, n, height, width, channels)` float32, raw and signed;
+        `response` `(batch, height, width)` float32, the maximum over units and image
+        channels (with `combine="sum"` the sum);
+        `dominant_unit` `(batch, height, width)` int32, index into `units` of the unit
+        with the largest value.
+        It saves to `.keras` and exports as other models do.
+
+    Raises:
+        TypeError: If the layers of `classifier` cannot be reached.
+        ValueError: If an option is unknown, `top_n` is more than the units, the layer
+            is none with 4-D output, a layer has no rule for the way back, or the
+            image size is not fixed.
+
+    Example:
+        >>> model = build_deconv_model(classifier, top_n=9)
+        >>> result = model.predict(images)
+        >>> result["response"].shape == images.shape[:3]
+        True
+    """
+    given = {
+        "gating": gating,
+        "unpooling": unpooling,
+        "seed": seed,
+        "rank": rank,
+        "combine": combine,
+    }
+    options = checked_options(preset, given)
+    trunk = cut_at(classifier, layer_name, image_size)
+    top_n = _checked_count("top_n", top_n, trunk.outputs[0].shape[-1])
+    chunk = min(_checked_count("chunk", chunk), top_n)
+    return DeconvModel(trunk, top_n, options, unit_maps, chunk)
+
+
+def checked_options(preset: str, given: dict[str, str | None]) -> dict[str, str]:
+    """Fills the options left at `None` from a preset, and checks all.
+
+    Raises:
+        ValueError: If the preset or an option is unknown.
+    """
+    if preset not in PRESETS:
+        raise ValueError(
+            f"`preset` must be one of {tuple(PRESETS)}. Received: {preset!r}"
+        )
+    chosen = {name: value for name, value in given.items() if value is not None}
+    for name, value in chosen.items():
+        if value not in CHOICES[name]:
+            raise ValueError(
+                f"`{name}` must be one of {CHOICES[name]}. Received: {value!r}"
+            )
+    return PRESETS[preset] | chosen
+
+
+def cut_at(
+    classifier: keras.Model,
+    layer_name: str | None,
+    image_size: tuple[int, int] | None = None,
+) -> keras.Model:
+    """Cuts a classifier at the layer whose channels are the units.
+
+    Raises:
+        ValueError: If it has several inputs or no fixed image size, or if the layer
+            is unknown or its output not 4-D.
+    """
+    if layer_name is None:
+        layer_name = feature_layers(classifier)[-1]
+    features = layer_outputs(classifier, [layer_name])[0]
+    if len(features.shape) != 4:
+        raise ValueError(
+            "`layer_name` must name a layer with an output of shape (batch, height, "
+            f"width, units). Received: {layer_name!r}, whose output is "
+            f"{tuple(features.shape)}."
+        )
+    if len(classifier.inputs) != 1:
+        raise ValueError(
+            "`classifier` must have one input. Received: "
+            f"{classifier.name!r} with {len(classifier.inputs)}."
+        )
+    trunk = keras.Model(classifier.inputs[0], features)
+    _, *size, channels = trunk.inputs[0].shape
+    if None not in size:
+        return trunk
+    if image_size is None:
+        raise ValueError(
+            "`image_size` is needed, since `classifier` takes images of any size. "
+            f"Received: None, and the input {trunk.inputs[0].shape}."
+        )
+    image = keras.Input((*image_size, channels), name="sized_image")
+    return keras.Model(image, trunk(image))
+
+
+@keras.saving.register_keras_serializable("hrcam")
+class DeconvModel(keras.Model):
+    """Image -> attentive response map; see `build_deconv_model`.
+
+    Args:
+        trunk: The classifier up to the layer of the units.
+        top_n: How many units are projected back.
+        options: A value for each of `gating`, `unpooling`, `seed`, `rank`, `combine`.
+        unit_maps: Whether the single maps are an output.
+        chunk: Units at a time.
+    """
+
+    def __init__(self, trunk, top_n, options, unit_maps=True, chunk=5, **kwargs):
+        forward = tensors_by_number(trunk)
+        projector, records = build_back_projector(
+            trunk, options["gating"], options["unpooling"], forward
+        )
+        image = trunk.inputs[0]
+        features = forward.get(walk(trunk)[2][0], trunk.outputs[0])
+        select = TopUnits(top_n, options["rank"], name="top_units")
+        project = BackProjection(
+            projector,
+            seed=options["seed"],
+            combine=options["combine"],
+            unit_maps=unit_maps,
+            chunk=chunk,
+            name="back_projection",
+        )
+        units = select(features)
+        outputs = {"units": units} | project(features, units, *records)
+        super().__init__(image, outputs, **kwargs)
+        self._config = {
+            "top_n": top_n,
+            "options": options,
+            "unit_maps": unit_maps,
+            "chunk": chunk,
+        }
+        self._trunk_of = lambda: trunk  # a closure is not tracked
+        self._projector_of = lambda: projector
+
+    @property
+    def projector(self) -> keras.Model:
+        """The transposed layers: seeds of one image's units -> maps at the image."""
+        return self._projector_of()
+
+    def summary(self, *args, **kwargs):
+        """Prints the layers of the classifier, then the transposed ones."""
+        super().summary(*args, **kwargs)
+        self.projector.summary(*args, **kwargs)
+
+    def get_config(self):
+        """Returns the trunk and the options."""
+        trunk = keras.saving.serialize_keras_object(self._trunk_of())
+        return {"name": self.name, "trunk": trunk, **self._config}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Builds the model anew around the saved trunk."""
+        trunk = keras.saving.deserialize_keras_object(
+            config.pop("trunk"), custom_objects
+        )
+        return cls(trunk, **config)
+
+
+def build_back_projector(
+    trunk: keras.Model,
+    gating: str,
+    unpooling: str,
+    forward: dict[int, keras.KerasTensor] | None = None,
+) -> tuple[keras.Model, list[keras.KerasTensor]]:
+    """Builds the way back through a network, from its output to its image.
+
+    It works on one image at a time; its batch axis is the units.
+
+    Args:
+        trunk: A functional model of one input and one output, nested or not.
+        gating: What a rectifier does.
+        unpooling: `"switches"` or `"nearest"`.
+        forward: The tensors of the forward pass that records are taken from; `None`
+            is `tensors_by_number(trunk)`.
+
+    Returns:
+        The model, [signals `(units, *output shape)`, what was recorded of the image
+        ...] -> `(units, *image shape)`; and the symbolic tensors of the forward pass
+        to record, `(batch, ...)`, connected to the input of `trunk`.
+
+    Raises:
+        ValueError: If a layer has no rule, or cannot be followed.
+    """
+    calls, (image,), (output,) = walk(trunk)
+    shapes = {image: tuple(trunk.inputs[0].shape)}
+    shapes |= dict(
+        zip(
+            itertools.chain(*(call.outputs for call in calls)),
+            itertools.chain(*(call.shapes for call in calls)),
+            strict=True,
+        )
+    )
+    recorder = _Recorder(forward or tensors_by_number(trunk))
+    seed = keras.Input(shapes[output][1:], name="signal", dtype="float32")
+    arrived: dict[int, list] = {output: [seed]}
+    times: Counter[str] = Counter()
+    for call in reversed(calls):
+        signals = [s for number in call.outputs for s in arrived.pop(number, [])]
+        if not signals:
+            continue
+        times[call.path] += 1
+        step = _Step(call, times[call.path], shapes, gating, unpooling, recorder)
+        backward = rule_for(step)(step, _total(signals, step.name))
+        for number, signal in zip(call.inputs, backward, strict=True):
+            if signal is not None:
+                arrived.setdefault(number, []).append(signal)
+    maps = _total(arrived[image], "image")
+    inputs = [seed, *recorder.inputs]
+    return keras.Model(inputs, maps, name="back_projector"), recorder.tensors
+
+
+class _Recorder:
+    """Collects what the way back needs of the forward pass."""
+
+    def __init__(self, forward: dict[int, keras.KerasTensor]):
+        self._forward = forward
+        self.tensors: list[keras.KerasTensor] = []
+        self.inputs: list[keras.KerasTensor] = []
+
+    def record(self, number: int, make: Callable | None, name: str):
+        if number not in self._forward:
+            raise ValueError(
+                "A layer that the way back must know the values of must be called "
+                f"once. Received: the layer {name!r} is called several times, or what "
+                "it reads is."
+            )
+        tensor = self._forward[number]
+        tensor = tensor if make is None else make(tensor)
+        self.tensors.append(tensor)
+        recorded = keras.Input(
+            tensor.shape[1:],
+            batch_size=1,
+            dtype=tensor.dtype,
+            name=f"{name}_recorded_{len(self.inputs)}",
+        )
+        self.inputs.append(recorded)
+        return recorded
+
+
+class _Step:
+    """One call of the classifier; see `rules.Step`."""
+
+    def __init__(self, call: Call, time, shapes, gating, unpooling, recorder):
+        self.layer, self.name = call.operation, call.path.replace("/", ".")
+        if time > 1:  # the layer is called several times
+            self.name += f".{time}"
+        self.gating, self.unpooling = gating, unpooling
+        self.input_shapes = [shapes[number] for number in call.inputs]
+        self._call, self._recorder = call, recorder
+
+    def record(self, make=None, source=None):
+        numbers = self._call.outputs if source is None else self._call.inputs
+        return self._recorder.record(numbers[source or 0], make, self.name)
+
+
+def _total(signals: list, name: str):
+    """Adds up the signals that arrive at one tensor."""
+    if len(signals) == 1:
+        return signals[0]
+    return layers.Add(name=f"{name}_total", dtype="float32")(signals)
+
+
+def _checked_count(name: str, value: Any, most: int | None = None) -> int:
+    known = f" in [1, {most}], the units of the layer" if most else " of at least 1"
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < 1 or (most and value > most):
+        raise ValueError(f"`{name}` must be an integer{known}. Received: {value!r}")
+    return int(value)
