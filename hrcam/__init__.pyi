@@ -8,6 +8,7 @@ from . import maps as maps
 from . import metrics as metrics
 from . import plots as plots
 from . import regions as regions
+from . import sanity as sanity
 from .base_models import build_deeper_net as build_deeper_net
 from .base_models import build_resnet50 as build_resnet50
 from .base_models import build_shallow_net as build_shallow_net

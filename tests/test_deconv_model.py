@@ -15,6 +15,7 @@ from keras import layers, ops
 
 import hrcam
 from hrcam.deconvnet import DeconvModel
+from hrcam.deconvnet.model import build_back_projector
 
 BASES = ["flat_model", "nested_model", "functional_nested_model"]
 
@@ -359,3 +360,84 @@ def test_a_blank_response_warns_of_its_image(images):
         result = hrcam.attentive_response_maps(model, batch, top_n=2, batch_size=2)
     assert (result["response"][[1, 3]] == 0).all()
     assert (result["response"][[0, 2]].max(axis=(1, 2)) > 0).all()
+
+
+# --- what has no rule -------------------------------------------------------------
+
+
+class OwnConvolution(layers.Conv2D):
+    """May do anything in its `call`."""
+
+
+def one_layer(layer, shape):
+    image = keras.Input(shape)
+    return keras.Model(image, layer(image))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.LayerNormalization(name="odd"),
+        layers.Reshape((8, 2, 2), name="odd"),
+        layers.Softmax(name="odd"),
+        layers.Conv2DTranspose(2, 3, name="odd"),
+        OwnConvolution(2, 3, name="odd"),
+    ],
+)
+def test_a_layer_without_a_rule_is_named_with_its_type_and_those_that_have_one(layer):
+    with pytest.raises(ValueError, match="layer 'odd'") as error:
+        build_back_projector(one_layer(layer, (4, 4, 2)), "linear", "switches")
+    message = str(error.value)
+    assert f"'odd' of type {type(layer).__name__}." in message
+    for known in ("Conv2D", "MaxPooling2D", "PReLU", "Flip"):
+        assert f" {known}," in message
+    assert "`layer_name=`" in message
+    assert "hrcam.deconvnet.RULES" in message
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Conv2D(2, 3, name="odd", data_format="channels_first"),
+        layers.DepthwiseConv2D(3, name="odd", data_format="channels_first"),
+        layers.MaxPooling2D(2, name="odd", data_format="channels_first"),
+        layers.AveragePooling2D(2, name="odd", data_format="channels_first"),
+        layers.ZeroPadding2D(2, name="odd", data_format="channels_first"),
+        layers.Cropping2D(1, name="odd", data_format="channels_first"),
+        layers.UpSampling2D(2, name="odd", data_format="channels_first"),
+    ],
+)
+def test_channels_first_is_refused(layer):
+    trunk = one_layer(layer, (4, 6, 6))
+    with pytest.raises(
+        ValueError, match=r"channels_last'\. Received: 'channels_first' .* 'odd'"
+    ):
+        build_back_projector(trunk, "linear", "switches")
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (layers.Activation("softmax", name="odd"), r"each value.*softmax .*'odd'"),
+        (
+            layers.Conv2D(2, 3, activation="softmax", name="odd"),
+            r"each value.*softmax .*'odd'",
+        ),
+        (
+            layers.BatchNormalization(axis=1, name="odd"),
+            r"last axis.*Received: axis=1 in the layer 'odd'",
+        ),
+        (
+            lambda x: layers.Multiply(name="odd")([x, x]),
+            r"smaller gates.*\[\(4, 4, 2\), \(4, 4, 2\)\] in the layer 'odd'",
+        ),
+        (
+            lambda x: layers.Add(name="odd")([x, layers.Conv2D(1, 1)(x)]),
+            r"shape of its output.*\(4, 4, 1\)\] in the layer 'odd'",
+        ),
+    ],
+)
+def test_a_layer_whose_options_have_no_rule_is_named(function, message):
+    for gating in ("deconvnet", "guided", "gradient", "linear"):
+        with pytest.raises(ValueError, match=message):
+            build_back_projector(one_layer(function, (4, 4, 2)), gating, "switches")

@@ -252,8 +252,6 @@ def test_gatings_are_relus_with_another_derivative(gating, chain):
         scale = np.ptp(maps)
         assert scale > 0
         np.testing.assert_allclose(actual["unit_maps"][n], maps, atol=1e-5 * scale)
-    plain = [half_squares(literal_chain(chain, tf.nn.relu), images[0], u) for u in (0,)]
-    assert np.isfinite(plain).all()
 
 
 def test_peak_is_the_gradient_of_half_the_maximum_squared(chain):
@@ -308,17 +306,18 @@ def test_response_is_the_maximum_over_units_and_channels(chain):
     assert len(np.unique(actual["dominant_unit"])) > 2
 
 
-@pytest.mark.parametrize("top_n", [6, 7])
+@pytest.mark.parametrize("top_n", [5, 6])
 def test_neither_chunks_nor_leaving_the_maps_out_change_anything(chain, top_n):
-    """7 are all the units; 5 divides neither. Every unit counts once in a sum."""
+    """6 are all the units, of which none is blank; each counts once in a sum."""
     images = noise(2, 13, 18, 3) - 0.5
-    whole = project(chain, images, top_n=top_n, gating="linear", chunk=99)
+    whole = project(chain, images, "conv2", top_n, gating="linear", chunk=99)
     maps = whole["unit_maps"]
     scale = np.ptp(maps)
-    for chunk in (1, 4, 5):
+    assert (np.ptp(maps, axis=(2, 3, 4)) > 0.01 * scale).all()
+    for chunk in (1, 4):
         for combine in ("max", "sum"):
             options = {"gating": "linear", "chunk": chunk, "combine": combine}
-            folded = project(chain, images, top_n=top_n, unit_maps=False, **options)
+            folded = project(chain, images, "conv2", top_n, unit_maps=False, **options)
             assert sorted(folded) == ["dominant_unit", "response", "units"]
             expected = maps.max((1, 4)) if combine == "max" else maps.sum((1, 4))
             np.testing.assert_allclose(
@@ -328,7 +327,7 @@ def test_neither_chunks_nor_leaving_the_maps_out_change_anything(chain, top_n):
             np.testing.assert_array_equal(
                 folded["dominant_unit"], whole["dominant_unit"]
             )
-        parts = project(chain, images, top_n=top_n, gating="linear", chunk=chunk)
+        parts = project(chain, images, "conv2", top_n, gating="linear", chunk=chunk)
         np.testing.assert_allclose(parts["unit_maps"], maps, atol=1e-6 * scale)
         np.testing.assert_array_equal(parts["dominant_unit"], whole["dominant_unit"])
 

@@ -67,7 +67,8 @@ def test_name_resolves_and_is_explained(name):
 
 CONTRACT = """
     build_resnet50 build_vgg19 feature_layers build_hrcam_model fit_hrcam_head hr_cam
-    cam grad_cam min_max_normalize load_model metrics datasets
+    cam grad_cam min_max_normalize load_model metrics datasets build_shallow_net
+    build_deeper_net build_deconv_model attentive_response_maps
 """
 
 
@@ -83,6 +84,21 @@ def test_unknown_name():
 def test_typing_files_are_there():
     assert (ROOT / "py.typed").is_file()
     assert (ROOT / "__init__.pyi").is_file()
+
+
+@pytest.mark.parametrize(
+    "order",
+    ["import hrcam, keras", "import keras, hrcam", "import hrcam.saving, keras"],
+)
+def test_import_alone_makes_our_classes_known_to_keras(order, tmp_path):
+    classifier = hrcam.build_small_net((16, 16, 1), filters=(4, 4))
+    path = tmp_path / "deconv.keras"
+    hrcam.build_deconv_model(classifier, top_n=2).save(path)
+
+    code = f"{order}; print(type(keras.models.load_model({str(path)!r})).__name__)"
+    done = run(code, EAGER_IMPORT="", TF_CPP_MIN_LOG_LEVEL="3")
+
+    assert done.stdout.strip() == "DeconvModel", done.stderr
 
 
 # -------------------------------------------------------------------- import directions

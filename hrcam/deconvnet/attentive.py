@@ -3,6 +3,7 @@
 import functools
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from keras import ops
 
 from hrcam._backend import compiled_once
 from hrcam._images import check_images
-from hrcam.deconvnet.model import build_deconv_model, checked_options
+from hrcam.deconvnet.model import build_deconv_model
 from hrcam.graph import check_graph
 
 
@@ -19,16 +20,9 @@ def attentive_response_maps(
     images: np.ndarray,
     layer_name: str | None = None,
     top_n: int = 25,
-    gating: str | None = None,
-    unpooling: str | None = None,
-    seed: str | None = None,
-    rank: str | None = None,
     *,
-    combine: str | None = None,
-    preset: str = "paper",
-    unit_maps: bool = True,
-    chunk: int = 5,
     batch_size: int = 8,
+    **options: Any,
 ) -> dict[str, np.ndarray]:
     """Computes what the strongest units of a layer respond to in each image.
 
@@ -39,18 +33,12 @@ def attentive_response_maps(
         classifier: A trained functional or Sequential model, nested or not; the image
             size may vary.
         images: `(batch, height, width, channels)`, preprocessed as for training.
-        layer_name: See `build_deconv_model`, as for all options up to `chunk`.
+        layer_name: The layer whose channels are the units; `None`: the last one.
         top_n: Units that are projected back.
-        gating: What a rectifier does on the way back.
-        unpooling: `"switches"` or `"nearest"`.
-        seed: `"map"` or `"peak"`.
-        rank: `"sum"` or `"max"`.
-        combine: `"max"` or `"sum"`.
-        preset: `"paper"` or `"authors_code"`.
-        unit_maps: Whether to return the single maps: 25 of 224x224 pixels are 5 MB an
-            image and channel.
-        chunk: Units at a time.
         batch_size: Images at a time.
+        **options: As `build_deconv_model` takes them: `gating`, `unpooling`, `seed`,
+            `rank`, `combine`, `preset`, `chunk`, and `unit_maps=False` to leave the
+            single maps out (25 of 224x224 pixels are 5 MB an image and channel).
 
     Returns:
         A dict of numpy arrays: `units` `(batch, n)` int32, `unit_maps`
@@ -59,7 +47,8 @@ def attentive_response_maps(
         int32, index into `units`.
 
     Raises:
-        TypeError: If the layers of `classifier` cannot be reached.
+        TypeError: If the layers of `classifier` cannot be reached, or an option's
+            name is unknown.
         ValueError: If images or options do not fit, or a layer has no rule.
 
     Warns:
@@ -74,15 +63,6 @@ def attentive_response_maps(
     images = check_images(classifier, images)
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}")
-    given = {
-        "gating": gating,
-        "unpooling": unpooling,
-        "seed": seed,
-        "rank": rank,
-        "combine": combine,
-    }
-    options = checked_options(preset, given)
-    options |= {"unit_maps": unit_maps, "chunk": chunk}
 
     def build() -> Callable:
         size = images.shape[1:3]
@@ -91,7 +71,7 @@ def attentive_response_maps(
         )
         return functools.partial(model, training=False)
 
-    key = ("attentive_response_maps", layer_name, top_n, *options.items())
+    key = ("attentive_response_maps", layer_name, top_n, *sorted(options.items()))
     run = compiled_once(classifier, key, build, images.shape[1:], with_class=False)
     result = _run(run, images, batch_size)
     _warn_of_blank(result["response"])

@@ -5,14 +5,18 @@
   `exp(-(u^2 + v^2) / 2 s^2)`, u and v from -1 to 1 over the image, s = 0.5.
 * `image_darkness`: one minus the mean of the channels, because lesions of the skin
   are dark.
+* `edge_magnitude`: the magnitude of Sobel's gradient, because maps that go back to the
+  pixels tend to show the image's edges whatever the network has learned.
 
-They take the arguments of a map function and look only at the images; both are our
-choice, they are not in the papers.
+They take the arguments of a map function and look only at the images. They are our
+choice, they are not in the papers of the maps; edges as a control are in Adebayo et
+al. (2018), https://arxiv.org/abs/1810.03292
 """
 
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 _SPREAD = 0.5  # of half the image's side
 
@@ -49,3 +53,22 @@ def image_darkness(
         Float32 `(batch, height, width)` in [0, 1].
     """
     return (1 - np.mean(images, axis=-1)).astype("float32")
+
+
+def edge_magnitude(
+    model: Any, images: np.ndarray, class_index: Any = None
+) -> np.ndarray:
+    """Returns the length of the brightness gradient of each image, by Sobel's kernel.
+
+    Args:
+        model: Not used.
+        images: `(batch, height, width, channels)`; the channels are averaged.
+        class_index: Not used.
+
+    Returns:
+        Float32 `(batch, height, width)`, at least 0; 4 beside a straight edge from 0
+        to 1. The image goes on mirrored beyond its border.
+    """
+    grey = np.mean(images, axis=-1, dtype="float32")
+    # Image by image: on a stack, `sobel` would smooth from one image to the next.
+    return np.stack([np.hypot(ndimage.sobel(g, 0), ndimage.sobel(g, 1)) for g in grey])

@@ -6,6 +6,15 @@ stay as they are: `figure.savefig("sheet.png", dpi=150)`.
 """
 
 from hrcam.plots.boxes import score_box_plots
+from hrcam.plots.response import response_sheet
+from hrcam.plots.sanity import sanity_curves
 from hrcam.plots.sheet import comparison_sheet
+from hrcam.plots.units import unit_sheet
 
-__all__ = ["comparison_sheet", "score_box_plots"]
+__all__ = [
+    "comparison_sheet",
+    "response_sheet",
+    "sanity_curves",
+    "score_box_plots",
+    "unit_sheet",
+]
