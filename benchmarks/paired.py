@@ -53,6 +53,16 @@ def paired_times(
     }
 
 
+def repeated(function: Callable[[], Any], times: int) -> Callable[[], None]:
+    """Returns what calls a function several times, for a block that is long enough."""
+
+    def block() -> None:
+        for _ in range(times):
+            function()
+
+    return block
+
+
 def _seconds(function: Callable[[], Any]) -> float:
     start = time.perf_counter()
     function()

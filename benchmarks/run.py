@@ -9,9 +9,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import attentive_tables
+import tables
 from paired import machine
 
 HERE = Path(__file__).parent
@@ -20,8 +23,24 @@ QUICK = {
     "head": ["--size=64", "--images=32", "--epochs=2", "--rounds=1"],
     "memory": ["--size=64"],
     "peers": ["--size=64", "--batch=2", "--rounds=2"],
+    "attentive": ["--size=64", "--units=4", "--batch=2", "--rounds=2"],
+    "attentive_memory": ["--size=64"],
+    "attentive_peers": ["--size=64", "--units=4"],
 }
 PARTS = tuple(QUICK)
+# Units, how many at a time, whether their maps are an output; 0: a forward pass only.
+# 4 at a time go evenly into 8 and 256, so only the number of units differs.
+ATTENTIVE_MEMORY = (
+    (0, 5, False),
+    (8, 4, False),
+    (256, 4, False),
+    (8, 4, True),
+    (256, 4, True),
+    (25, 5, False),
+    (25, 25, False),
+    (25, 5, True),
+    (25, 25, True),
+)
 
 
 def main() -> None:
@@ -30,6 +49,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny: does it run?")
     parser.add_argument("--out", type=Path, help="JSON file for all numbers")
     parser.add_argument("--peers-python", help="python of the peers' environment")
+    parser.add_argument("--captum-python", help="python of captum's environment")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
     options = QUICK if args.quick else {part: [] for part in PARTS}
@@ -38,6 +58,12 @@ def main() -> None:
         print(f"{part} ...", file=sys.stderr, flush=True)
         if part == "memory":
             result[part] = _memory(options[part], 2 if args.quick else 8)
+        elif part == "attentive_memory":
+            result[part] = _attentive_memory(options[part])
+        elif part == "attentive_peers":
+            pythons = {"xplique": args.peers_python, "captum": args.captum_python}
+            rounds = 2 if args.quick else 9
+            result[part] = _attentive_peers(options[part], pythons, rounds)
         elif part == "peers" and not args.peers_python:
             result[part] = {"failed": "no --peers-python was given"}
         else:
@@ -45,16 +71,18 @@ def main() -> None:
             result[part] = _run(python, part, *options[part])
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n")
-    print("\n".join(_tables(result)))
+    print("\n".join(_page(result)))
 
 
-def _run(python: str, part: str, *options: str) -> dict[str, Any]:
+def _run(
+    python: str, part: str, *options: str, backend: str = "tensorflow"
+) -> dict[str, Any]:
     """The result of one script, or why there is none."""
     paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     environment = {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "KERAS_BACKEND": "tensorflow",
+        "KERAS_BACKEND": backend,
     }
     done = subprocess.run(
         [python, HERE / f"{part}.py", *options],
@@ -94,107 +122,57 @@ def _memory(options: list[str], batch: int) -> list[dict[str, Any]]:
     ]
 
 
-def _tables(result: dict[str, Any]) -> list[str]:
+def _attentive_memory(options: list[str]) -> list[dict[str, Any]]:
+    """One process a measurement."""
+    rows = []
+    for units, chunk, unit_maps in ATTENTIVE_MEMORY:
+        flags = [f"--units={units}", f"--chunk={chunk}"]
+        flags += ["--unit-maps"] if unit_maps else []
+        setting = {"units": units, "chunk": chunk, "unit_maps": unit_maps}
+        measured = _run(sys.executable, "attentive_memory", *flags, *options)
+        rows.append(setting | measured)
+    return rows
+
+
+def _attentive_peers(
+    options: list[str], pythons: dict[str, str | None], rounds: int
+) -> dict[str, Any]:
+    """The reference first, then each peer in its environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        reference = _run(sys.executable, "attentive_reference", folder, *options)
+        if "failed" in reference:
+            return reference
+        peers = {}
+        for peer, python in pythons.items():
+            if not python:
+                option = "--peers-python" if peer == "xplique" else "--captum-python"
+                peers[peer] = {"failed": f"no {option} was given"}
+                continue
+            peers[peer] = _run(
+                python,
+                f"attentive_{peer}",
+                folder,
+                f"--rounds={rounds}",
+                backend="torch" if peer == "captum" else "tensorflow",
+            )
+    return {"reference": reference, "peers": peers}
+
+
+def _page(result: dict[str, Any]) -> list[str]:
+    """All tables, each under the name of its part."""
     host = result["machine"]
     lines = [
         f"{host['date']}, {host['cores']} cores, {host['system']}, "
         f"load before the run {host['load_before']}"
         + (" (quick: the numbers mean nothing)" if result["quick"] else "")
     ]
-    writers = {
-        "speed": _speed_table,
-        "head": _head_table,
-        "memory": _memory_table,
-        "peers": _peers_table,
-    }
-    for part, write in writers.items():
+    for part, write in (tables.WRITERS | attentive_tables.WRITERS).items():
         if part not in result:
             continue
         failed = isinstance(result[part], dict) and result[part].get("failed")
         lines += ["", f"## {part}", ""]
         lines += [f"did not run: {failed}"] if failed else write(result[part])
     return lines
-
-
-def _speed_table(part: dict[str, Any]) -> list[str]:
-    lines = [
-        f"{_versions(part)}; {part['size']} px",
-        "",
-        "| model | batch | way | times the forward pass "
-        "| lowest to highest | seconds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for model, groups in part["models"].items():
-        for batch in (b for b in groups if b.startswith("batch")):
-            for way, row in groups[batch]["rows"].items():
-                lines.append(f"| {model} | {batch[6:]} | {way} | {_ratio(row)} |")
-    differences = {
-        m: f"{g['literal_difference']:.1e}" for m, g in part["models"].items()
-    }
-    return [*lines, "", f"`hr_cam` against the literal map, relative: {differences}"]
-
-
-def _head_table(part: dict[str, Any]) -> list[str]:
-    return [
-        f"{_versions(part)}; ResNet50, {part['images']} images of {part['size']} px, "
-        f"{part['epochs']} epochs, {part['rounds']} rounds",
-        "",
-        "| `fit`, s | `fit_hrcam_head`, s | times faster | lowest to highest "
-        "| last losses | largest difference of a loss |",
-        "|---|---|---|---|---|---|",
-        f"| {part['fit_seconds']:.2f} | {part['fit_hrcam_head_seconds']:.2f} "
-        f"| {part['ratio']:.1f} | {part['lowest']:.1f} to {part['highest']:.1f} "
-        f"| {' and '.join(f'{loss:.5f}' for loss in part['final_losses'])} "
-        f"| {part['largest_loss_difference']:.1e} |",
-    ]
-
-
-def _memory_table(part: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "| model | batch | way | MB above the built model | times the forward pass "
-        "| peak of the process, MB |",
-        "|---|---|---|---|---|---|",
-    ]
-    forward = {}
-    for row in part:
-        name = f"| {row['model']} | {row['batch']} | {row['way']} "
-        if "failed" in row:
-            lines.append(name + f"| did not run: {row['failed']} | | |")
-        else:
-            needs = row["peak_mb"] - row["rest_mb"]
-            base = forward.setdefault((row["model"], row["batch"]), needs)
-            times = f"{needs / base:.2f}" if base else ""
-            lines.append(name + f"| {needs:.0f} | {times} | {row['peak_mb']:.0f} |")
-    return lines
-
-
-def _peers_table(part: dict[str, Any]) -> list[str]:
-    ours = part["rows"]["hrcam `grad_cam`"]["seconds"]
-    lines = [
-        f"{_versions(part)}; ResNet50, {part['size']} px, batch {part['batch']}, "
-        f"layer `{part['layer']}`",
-        "",
-        "| Grad-CAM of | times the forward pass | lowest to highest | seconds "
-        "| times hrcam's | difference, same resizing | as returned | after min-max |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for way, row in part["rows"].items():
-        difference = " | ".join(f"{d:.1e}" for d in part["differences"][way].values())
-        times = row["seconds"] / ours
-        lines.append(f"| {way} | {_ratio(row)} | {times:.2f} | {difference} |")
-    lines += [f"| {way} | {why} |" for way, why in part["did_not_run"].items()]
-    return lines
-
-
-def _versions(part: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in part["versions"].items())
-
-
-def _ratio(row: dict[str, float]) -> str:
-    return (
-        f"{row['ratio']:.2f} | {row['lowest']:.2f} to {row['highest']:.2f} "
-        f"| {row['seconds']:.3f}"
-    )
 
 
 if __name__ == "__main__":

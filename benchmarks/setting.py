@@ -8,9 +8,16 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from hrcam import build_hrcam_model, build_resnet50, build_vgg19, pooled_layers
+from hrcam import (
+    build_deeper_net,
+    build_hrcam_model,
+    build_resnet50,
+    build_vgg19,
+    pooled_layers,
+)
 
 BUILDERS = {"ResNet50": build_resnet50, "VGG19": build_vgg19}
+GREY_BUILDERS = {"deeper_net": build_deeper_net}  # images of one channel
 CLASSES = 8
 
 # Random weights often leave a map without a positive value, which hrcam warns of.
@@ -23,7 +30,8 @@ def build(name: str, size: int) -> keras.Model:
     A Grad-CAM of Keras' own initial weights is about 0, and its batch normalization
     is the identity.
     """
-    model = BUILDERS[name]((size, size, 3), CLASSES)
+    builder = (BUILDERS | GREY_BUILDERS)[name]
+    model = builder((size, size, 1 if name in GREY_BUILDERS else 3), CLASSES)
     random = np.random.default_rng(0)
     for weight in model.weights:
         shape = tuple(weight.shape)
@@ -37,21 +45,24 @@ def build(name: str, size: int) -> keras.Model:
     return model
 
 
-def images(batch: int, size: int) -> np.ndarray:
-    """Random images `(batch, size, size, 3)`, float32 in [0, 1]."""
-    return np.random.default_rng(1).random((batch, size, size, 3), "float32")
+def images(batch: int, size: int, channels: int = 3) -> np.ndarray:
+    """Random images `(batch, size, size, channels)`, float32 in [0, 1]."""
+    return np.random.default_rng(1).random((batch, size, size, channels), "float32")
 
 
 def compiled_forward(model: keras.Model, batch: int) -> Callable:
     """The plain forward pass, numpy -> numpy, as fast as TensorFlow offers it.
 
-    One graph, traced once for exactly this batch; no Keras loop around it.
+    One graph, traced once for exactly this batch; no Keras loop around it. Of a model
+    with a dict of outputs it returns a dict.
     """
     signature = [tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32)]
     run = tf.function(
         lambda x: model(x, training=False), input_signature=signature, autograph=False
     )
-    return lambda x: run(ops.convert_to_tensor(x)).numpy()
+    return lambda x: keras.tree.map_structure(
+        lambda made: made.numpy(), run(ops.convert_to_tensor(x))
+    )
 
 
 def compiled_literal(model: keras.Model, batch: int) -> Callable:

@@ -98,6 +98,53 @@ def gradient_by_features(
     return features, tape.gradient(score, features)
 
 
+def map_in_turn(function: Callable[[Any], Any], count: Any, like: Any) -> Any:
+    """Stacks the results of a function of 0, 1, ..., computed one after another.
+
+    TensorFlow's own loops start the next results early, each with its memory.
+
+    Args:
+        function: int32 number -> tensors, in a dict or alone.
+        count: How many numbers; may be known when it runs only.
+        like: One result's `KerasTensor`s.
+
+    Returns:
+        The results of all numbers, stacked along a new first axis.
+    """
+    numbers = keras.ops.arange(count, dtype="int32")
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.map(function, numbers)
+    import tensorflow as tf
+
+    specs = keras.tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), like)
+    return tf.map_fn(
+        function, numbers, fn_output_signature=specs, parallel_iterations=1
+    )
+
+
+def fold_in_turn(function: Callable[[Any, Any], Any], count: int, start: Any) -> Any:
+    """Takes a state through a function of 0, 1, ..., one after another.
+
+    Args:
+        function: (int32 number, state) -> state.
+        count: How many numbers.
+        start: The first state, a tuple of tensors.
+
+    Returns:
+        The last state.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.fori_loop(0, count, function, start)
+    import tensorflow as tf
+
+    return tf.while_loop(
+        lambda number, _: number < count,
+        lambda number, state: (number + 1, function(number, state)),
+        (0, start),
+        parallel_iterations=1,
+    )[1]
+
+
 def elementwise_derivative(function: Callable[[Any], Any], x: Any) -> Any:
     """Differentiates a function that acts on each value by itself.
 

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from hrcam._backend import fold_in_turn, map_in_turn
+
 
 class TopUnits(keras.layers.Layer):
     """Ranks the units of each image by their maps.
@@ -71,10 +73,12 @@ class BackProjection(keras.layers.Layer):
             signals = self._signals(own_features, chosen)
             return ops.cast(self.projector([signals, *own]), "float32")
 
-        images = ops.arange(ops.shape(units)[0], dtype="int32")
-        if self._unit_maps:
-            return ops.map(lambda i: self._with_maps(project, i, chunks, count), images)
-        return ops.map(lambda i: self._folded(project, i, chunks, size, count), images)
+        def respond(image):
+            if self._unit_maps:
+                return self._with_maps(project, image, chunks, size, count)
+            return self._folded(project, image, chunks, size, count)
+
+        return map_in_turn(respond, ops.shape(units)[0], self._specs_of_one(count))
 
     def _signals(self, features, units):
         """The map, or its peak, of each unit `(units, rows, columns, channels)`."""
@@ -88,10 +92,10 @@ class BackProjection(keras.layers.Layer):
         place = ops.reshape(first, (1, *features.shape[1:]))
         return ops.cast(place, features.dtype) * peaks * hot[:, None, None]
 
-    def _with_maps(self, project, image, chunks: int, count: int):
+    def _with_maps(self, project, image, chunks: int, size: int, count: int):
         """All maps of one image, then their combination."""
-        order = ops.arange(chunks, dtype="int32")
-        maps = ops.map(lambda chunk: project(image, chunk), order)
+        like = keras.KerasTensor((size, *self.projector.outputs[0].shape[1:]))
+        maps = map_in_turn(lambda chunk: project(image, chunk), chunks, like)
         maps = ops.reshape(maps, (-1, *maps.shape[2:]))[:count]
         values = ops.max(maps, axis=-1)
         response = ops.max(values, axis=0)
@@ -121,20 +125,26 @@ class BackProjection(keras.layers.Layer):
             ops.zeros((height, width), dtype="float32"),
             ops.zeros((height, width), dtype="int32"),
         )
-        best, total, dominant = ops.fori_loop(0, chunks, add, start)
+        best, total, dominant = fold_in_turn(add, chunks, start)
         response = total if self._combine == "sum" else best
         return {"response": response, "dominant_unit": dominant}
 
     def compute_output_spec(self, features, units, *records):
         """Returns the specs of the dict, without tracing the loops."""
-        batch, count = units.shape
+        return {
+            name: keras.KerasTensor((units.shape[0], *spec.shape), spec.dtype)
+            for name, spec in self._specs_of_one(units.shape[1]).items()
+        }
+
+    def _specs_of_one(self, count: int) -> dict[str, keras.KerasTensor]:
+        """The specs of one image's outputs."""
         _, height, width, channels = self.projector.outputs[0].shape
         specs = {
-            "response": keras.KerasTensor((batch, height, width), "float32"),
-            "dominant_unit": keras.KerasTensor((batch, height, width), "int32"),
+            "response": keras.KerasTensor((height, width), "float32"),
+            "dominant_unit": keras.KerasTensor((height, width), "int32"),
         }
         if self._unit_maps:
-            shape = (batch, count, height, width, channels)
+            shape = (count, height, width, channels)
             specs["unit_maps"] = keras.KerasTensor(shape, "float32")
         return specs
 
