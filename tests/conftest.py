@@ -10,6 +10,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -124,3 +125,24 @@ def images():
     images[1::3, 2:12, 4:14] += 0.8
     images[2::3, ::2] += 0.8
     return images.astype("float32")
+
+
+@pytest.fixture
+def fracatlas_tree():
+    """`fracatlas_tree(root, num_images)` makes a tiny FracAtlas in its own layout."""
+    return make_fracatlas_tree
+
+
+def make_fracatlas_tree(root, num_images):
+    """The published layout, four body parts by turns, each group a block of 25."""
+    rng = np.random.default_rng(0)
+    rows = ["image_id,hand,leg,hip,shoulder,mixed,fractured"]
+    for folder in ("Fractured", "Non_fractured"):
+        (root / "images" / folder).mkdir(parents=True)
+    for i in range(num_images):
+        name = f"IMG{10 * i:07}.jpg"
+        image = rng.integers(0, 60, (20, 24)).astype("uint8")
+        image[4:16, 3 + i % 4 * 4 : 9 + i % 4 * 4] += 150
+        cv2.imwrite(str(root / "images" / "Non_fractured" / name), image)
+        rows.append(f"{name},{','.join(str(int(i % 4 == k)) for k in range(4))},0,0")
+    (root / "dataset.csv").write_text("\n".join(rows) + "\n")

@@ -1,7 +1,9 @@
 import json
+import re
 import subprocess
 import sys
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -74,7 +76,8 @@ def test_demo_makes_everything_twice_the_same(tmp_path):
         records.append(json.loads((out / "scores.json").read_text()))
     assert records[0] == records[1]
     methods = [row["method"] for row in records[0]["scores"]]
-    assert methods == ["CAM", "Grad-CAM", "HR-CAM", "centre prior", "image darkness"]
+    shown = ["CAM", "Grad-CAM", "HR-CAM", "attentive response"]
+    assert methods == [*shown, "centre prior", "image darkness"]
     model = hrcam.load_model(tmp_path / "one" / "hrcam.keras")
     assert hrcam.hr_cam(model, np.zeros((1, 32, 32, 1)), 1).shape == (1, 32, 32)
     keras.backend.clear_session()
@@ -91,3 +94,82 @@ def test_help_does_not_start_tensorflow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two PNGs of one name in two folders, and a file that is no image."""
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / "a" / "hand.png", tmp_path / "b" / "hand.png"]
+    for path in paths:
+        path.parent.mkdir()
+        cv2.imwrite(str(path), rng.integers(0, 255, (20, 24)).astype("uint8"))
+    paths.append(tmp_path / "broken.png")
+    paths[2].write_bytes(b"no image")
+    return paths
+
+
+def test_respond_writes_raw_maps_and_pictures(flat_model, pictures, tmp_path):
+    flat_model.save(tmp_path / "model.keras")
+    out = tmp_path / "out"
+    options = ["respond", str(tmp_path / "model.keras"), *map(str, pictures)]
+    result = RUN.invoke(app, [*options, "--units", "3", "--out", str(out)])
+
+    assert result.exit_code == 1  # one file is no image
+    assert "broken.png" in result.output
+    assert "Wrote 2 of 3" in result.output
+    images = hrcam.datasets.load_images(pictures[:2], 16, channels=1)
+    expected = hrcam.attentive_response_maps(flat_model, images, top_n=3)
+    for number in (0, 1):
+        raw = np.load(out / f"{number}_hand_response.npz")
+        for name in ("units", "response", "dominant_unit"):
+            np.testing.assert_allclose(raw[name], expected[name][number], atol=1e-5)
+        for what in ("response", "units"):
+            picture = cv2.imread(str(out / f"{number}_hand_{what}.png"))
+            assert picture.std() > 10
+        first = str(expected["units"][number][0])
+        assert f"strongest units {first}" in result.output
+    assert not list(out.glob("*broken*"))
+
+
+def test_respond_scales_images_to_what_the_model_was_trained_on(tmp_path, he_scale):
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = he_scale(keras.Model(image, keras.layers.Dense(2, "softmax")(x)))
+    model.save(tmp_path / "model.keras")
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 12, 3)).astype("uint8")
+    cv2.imwrite(str(tmp_path / "x.png"), pixels)
+    options = ["respond", str(tmp_path / "model.keras"), str(tmp_path / "x.png")]
+    options += ["--units", "2", "--out", str(tmp_path)]
+
+    assert "choose one with --size" in RUN.invoke(app, options).output
+    result = RUN.invoke(app, [*options, "--size", "12", "--white", "255"])
+
+    assert result.exit_code == 0, result.output
+    wanted = hrcam.attentive_response_maps(
+        model, pixels[None, ..., ::-1].astype("float32"), top_n=2
+    )
+    raw = np.load(tmp_path / "x_response.npz")
+    np.testing.assert_allclose(raw["response"], wanted["response"][0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--units", "9"], r"`top_n` must be an integer in \[1, 8\]"),
+        (["--layer", "relu9"], "must be a layer of the model"),
+        (["--preset", "other"], "`preset` must be one of"),
+    ],
+)
+def test_respond_explains_wrong_options(
+    flat_model, pictures, tmp_path, options, message
+):
+    flat_model.save(tmp_path / "model.keras")
+    command = ["respond", str(tmp_path / "model.keras"), str(pictures[0]), *options]
+
+    result = RUN.invoke(app, [*command, "--out", str(tmp_path / "out")])
+
+    assert result.exit_code == 1
+    assert re.search(message, result.output), result.output
+    assert not (tmp_path / "out").exists()

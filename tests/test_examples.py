@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -95,3 +96,38 @@ def test_isic(tmp_path):
         assert (out / name / "sheet.png").stat().st_size > 0
     text = (out / "all" / "scores.md").read_text()
     assert str(tmp_path) not in text  # no absolute path in a result
+
+
+def test_anatomy(tmp_path, fracatlas_tree):
+    fracatlas_tree(tmp_path, 40)
+    out = tmp_path / "out"
+    options = ["--data-dir", tmp_path, "--dataset", "fracatlas", "--image-size", 32]
+    options += ["--epochs", 1, "--seeds", 3, "--units", 4, "--out", out]
+    code, shown, errors = run("anatomy.py", *options)
+    assert code == 0, errors
+    record = json.loads((out / "table1.json").read_text())["table1"]
+    assert list(record) == ["shallow", "deeper", "deeper + augmentation"]
+    count = record["shallow"][0]["test images"]
+    majority = record["shallow"][0]["majority"]
+    assert 5 <= count <= 11  # a fifth of 40, in blocks of two or three
+    accuracy = 100 * record["deeper"][0]["accuracy"]
+    assert f"| deeper | {accuracy:.1f} |" in shown
+    baseline = f"| always the largest class | {100 * majority:.1f} | 25.0 | 1 |"
+    assert baseline in shown
+    mistakes = (out / "mistakes_deeper_augmentation.csv").read_text().splitlines()
+    wrong = count * (1 - record["deeper + augmentation"][0]["accuracy"])
+    assert len(mistakes) - 1 == round(wrong)
+    shares = json.loads((out / "shares.json").read_text())["shares"]
+    row = shares["shallow"]["hand"]
+    assert 1 <= row["images"] <= majority * count
+    assert row["letters"] + row["outside"] + row["inside"] == pytest.approx(1)
+    for name in ("hands_deeper.png", "hands_shallow_units.png"):
+        assert (out / name).stat().st_size > 0
+    assert str(tmp_path) not in (out / "table1.md").read_text()
+
+    code, again, _ = run("anatomy.py", *options)  # opens the finished networks
+    assert code == 0
+    assert "Epoch" not in again
+    assert [r for r in again.splitlines() if "|" in r] == [
+        r for r in shown.splitlines() if "|" in r
+    ]

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import keras
 import numpy as np
 import pytest
@@ -464,22 +463,7 @@ def test_unknown_measure():
 # --- the example ------------------------------------------------------------------
 
 
-def fracatlas_tree(root, num_images):
-    """The published layout, four body parts by turns, each group a block of 25."""
-    rng = np.random.default_rng(0)
-    rows = ["image_id,hand,leg,hip,shoulder,mixed,fractured"]
-    for folder in ("Fractured", "Non_fractured"):
-        (root / "images" / folder).mkdir(parents=True)
-    for i in range(num_images):
-        name = f"IMG{10 * i:07}.jpg"
-        image = rng.integers(0, 60, (20, 24)).astype("uint8")
-        image[4:16, 3 + i % 4 * 4 : 9 + i % 4 * 4] += 150
-        cv2.imwrite(str(root / "images" / "Non_fractured" / name), image)
-        rows.append(f"{name},{','.join(str(int(i % 4 == k)) for k in range(4))},0,0")
-    (root / "dataset.csv").write_text("\n".join(rows) + "\n")
-
-
-def test_example(tmp_path, he_scale):
+def test_example(tmp_path, he_scale, fracatlas_tree):
     fracatlas_tree(tmp_path, 40)
     model = he_scale(hrcam.build_shallow_net((16, 16, 1), 4))
     model.save(tmp_path / "tiny.keras")
