@@ -23,7 +23,7 @@ import numpy as np
 
 import hrcam
 from hrcam import plots
-from hrcam.deconvnet.rules import GATINGS
+from hrcam.deconvnet.gating import GATINGS
 from hrcam.evaluation import markdown_table
 from hrcam.maps.controls import edge_magnitude
 from hrcam.report import claim_directory

@@ -114,6 +114,8 @@ NUMPY_ONLY = [
     "hrcam.evaluation",
     "hrcam.plots",
     "hrcam.regions",
+    "hrcam.regions._body",
+    "hrcam.regions._letters",
     "hrcam.report",
     "hrcam.maps.controls",
     "hrcam.datasets._files",

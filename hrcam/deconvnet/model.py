@@ -25,8 +25,9 @@ from typing import Any
 import keras
 
 from hrcam.deconvnet.back_projector import build_back_projector
+from hrcam.deconvnet.gating import GATINGS
 from hrcam.deconvnet.projection import BackProjection, TopUnits
-from hrcam.deconvnet.rules import GATINGS, UNPOOLINGS
+from hrcam.deconvnet.rules import UNPOOLINGS
 from hrcam.graph import layer_outputs, tensors_by_number, walk
 from hrcam.layer_selection import feature_layers
 

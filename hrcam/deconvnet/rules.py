@@ -4,26 +4,17 @@ A rule takes the step (the layer's call in the classifier, and what the network 
 way back may record of it) and the signal that arrives at the layer's output. It
 returns one signal for each input of the layer, `None` for an input that gets none. A
 linear layer's rule is its transpose (adjoint) without bias; what a rectifier does is
-the `gating`:
-
-* `"deconvnet"`: ReLU on the signal (Zeiler and Fergus,
-  https://doi.org/10.1007/978-3-319-10590-1_53)
-* `"guided"`: that, and only where the classifier's activation got a positive value
-  (Springenberg et al., arXiv:1412.6806)
-* `"gradient"`: times the activation's derivative (Simonyan et al., arXiv:1312.6034)
-* `"linear"`: nothing
+in `gating`.
 
 To add a rule, write such a function and enter it in `RULES` under its layer type.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
 
-import keras
 from keras import layers, ops
 
+from hrcam.deconvnet.gating import Signal, Step, activation, through_fused_activation
 from hrcam.deconvnet.layers import (
-    Derivative,
     Flip,
     Gate,
     Switches,
@@ -38,39 +29,7 @@ from hrcam.deconvnet.layers import (
 )
 from hrcam.deconvnet.unpooling import Windows
 
-GATINGS = ("deconvnet", "guided", "gradient", "linear")
 UNPOOLINGS = ("switches", "nearest")
-
-
-class Step(Protocol):
-    """What a rule is told of one call of a layer in the classifier.
-
-    Attributes:
-        layer: The classifier's layer.
-        name: Its path, as it may be used in the names of new layers.
-        gating: One of `GATINGS`.
-        unpooling: One of `UNPOOLINGS`.
-        input_shapes: Shapes of the inputs, batch axis first.
-    """
-
-    layer: keras.layers.Layer
-    name: str
-    gating: str
-    unpooling: str
-    input_shapes: Sequence[tuple[int | None, ...]]
-
-    def record(
-        self, make: Callable[[Any], Any] | None = None, source: int | None = None
-    ) -> Any:
-        """Returns, for the way back, what `make` makes of a tensor of the forward pass.
-
-        Args:
-            make: A function of the tensor; `None` records the tensor itself.
-            source: Number of the layer's input; `None` is its output.
-        """
-
-
-Signal = Any
 Rule = Callable[[Step, Signal], list[Signal | None]]
 
 
@@ -78,7 +37,7 @@ def convolution(step: Step, signal: Signal) -> list[Signal]:
     """`Conv2D`, after its own activation."""
     layer = step.layer
     _check_channels_last(step)
-    signal = _through_fused_activation(step, signal)
+    signal = through_fused_activation(step, signal)
     windows = _windows(step, layer.kernel_size, layer.dilation_rate)
     channels = step.input_shapes[0][-1]
     return [
@@ -90,7 +49,7 @@ def depthwise_convolution(step: Step, signal: Signal) -> list[Signal]:
     """`DepthwiseConv2D`, after its own activation."""
     layer = step.layer
     _check_channels_last(step)
-    signal = _through_fused_activation(step, signal)
+    signal = through_fused_activation(step, signal)
     return [_depthwise(step, lambda: layer.kernel)(signal)]
 
 
@@ -98,7 +57,7 @@ def separable_convolution(step: Step, signal: Signal) -> list[Signal]:
     """`SeparableConv2D`: its 1x1 convolution, then its depthwise one."""
     layer = step.layer
     _check_channels_last(step)
-    signal = _through_fused_activation(step, signal)
+    signal = through_fused_activation(step, signal)
     pointwise = TransposedPointwiseConv2D(
         lambda: layer.pointwise_kernel,
         signal.shape[1:3],
@@ -116,18 +75,6 @@ def batch_normalization(step: Step, signal: Signal) -> list[Signal]:
             f"axis={step.layer.axis} in the layer {step.name!r}."
         )
     return [TransposedBatchNormalization(step.layer, f"{step.name}_transposed")(signal)]
-
-
-def activation(step: Step, signal: Signal) -> list[Signal]:
-    """`ReLU`, `Activation`, `LeakyReLU`, ...: what `gating` says."""
-    function = getattr(step.layer, "activation", None)
-    if getattr(function, "__name__", "") == "linear":
-        return [signal]
-    _check_elementwise(step, function)
-    if step.gating == "gradient":
-        derivative = Derivative(step.layer, f"{step.name}_derivative")
-        return [_gated(step, signal, step.record(derivative, source=0))]
-    return [_rectified(step, signal, source=0)]
 
 
 def max_pooling(step: Step, signal: Signal) -> list[Signal]:
@@ -302,62 +249,6 @@ def _depthwise(step: Step, kernel_of: Callable) -> TransposedDepthwiseConv2D:
     channels = step.input_shapes[0][-1]
     name = f"{step.name}_transposed"
     return TransposedDepthwiseConv2D(kernel_of, windows, channels, dilation, name)
-
-
-# What tells the derivative when only the activation's output is there.
-_DERIVATIVE_BY_OUTPUT: dict[str, Callable[[Any], Any]] = {
-    "relu": lambda y: y > 0,
-    "relu6": lambda y: ops.logical_and(y > 0, y < 6),
-    "sigmoid": lambda y: y * (1 - y),
-    "tanh": lambda y: 1 - y * y,
-}
-
-
-def _through_fused_activation(step: Step, signal: Signal) -> Signal:
-    """Takes a signal back through the activation inside a convolution."""
-    name = getattr(step.layer.activation, "__name__", "")
-    if name == "linear":
-        return signal
-    _check_elementwise(step, step.layer.activation)
-    if step.gating != "gradient":
-        return _rectified(step, signal, source=None, zero=_at_zero(step.layer))
-    if name not in _DERIVATIVE_BY_OUTPUT:
-        raise ValueError(
-            f"`gating='gradient'` needs what went into the activation {name!r} of the "
-            f"layer {step.name!r}, which is inside the layer. Received: gating="
-            "'gradient'. Use another gating, or make the activation a layer of its own."
-        )
-    return _gated(step, signal, step.record(_DERIVATIVE_BY_OUTPUT[name]))
-
-
-def _rectified(
-    step: Step, signal: Signal, source: int | None, zero: float = 0.0
-) -> Signal:
-    """Applies the gating of a rectifier; its input was positive above `zero`."""
-    if step.gating == "linear":
-        return signal
-    signal = layers.ReLU(name=f"{step.name}_rectified", dtype="float32")(signal)
-    if step.gating == "deconvnet":
-        return signal
-    return _gated(step, signal, step.record(lambda x: x > zero, source))
-
-
-def _at_zero(layer: keras.layers.Layer) -> float:
-    """The output of a layer's activation where its input is zero."""
-    return float(ops.convert_to_numpy(layer.activation(ops.zeros((1,))))[0])
-
-
-def _gated(step: Step, signal: Signal, gate: Any) -> Signal:
-    return Gate(f"{step.name}_gate")(signal, gate)
-
-
-def _check_elementwise(step: Step, function: Any) -> None:
-    name = getattr(function, "__name__", "")
-    if name in ("softmax", "log_softmax", "sparsemax", "glu"):
-        raise ValueError(
-            "An activation before the units must act on each value by itself. "
-            f"Received: {name} in the layer {step.name!r}."
-        )
 
 
 def _check_channels_last(step: Step) -> None:

@@ -27,38 +27,12 @@ Reference:
     Zech et al. (2018), doi:10.1371/journal.pmed.1002683: confounding tokens.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
-from scipy import ndimage
-from skimage.filters import threshold_li, threshold_triangle
 
-EIGHT = np.ones((3, 3), bool)  # strokes that touch by a corner are one letter
+from hrcam.regions._body import find_body
+from hrcam.regions._letters import find_letters
+
 SMALLEST_SIDE = 32  # pixels; below it the lengths here round to nothing
-LOWEST_CONTRAST = 0.05  # 1st to 99th percentile; flatter images show no body
-
-# Letters. FracAtlas' logo is 0.07 of a side, its R and L 0.02 to 0.03.
-LETTER_SIDE = 0.12  # at most: tells a letter from a plate, a nail, a long bone
-LETTER_AREA = 0.0003  # at least, 5 of 128 x 128 pixels: tells it from noise
-LETTER_BRIGHTNESS = 0.65  # 90th percentile; a 4-pixel letter at 128 is blurred to .68
-LETTER_CONTRAST = 0.5  # to its surroundings; bone and fingers reach 0.4, letters .5-.9
-LETTER_SEED = 0.25  # top-hat of a pixel that may belong to a letter
-TEXT_SEED, TEXT_CONTRAST = 0.15, 0.2  # instead, for fainter text: it counts
-TEXT_DISTANCE = 0.08  # where it lies this near to a letter that was found
-LETTER_MARGIN = 0.04  # added width; a response on a letter is blurred around it
-
-# Body.
-BODY_SMOOTHING = 0.008  # Gaussian sigma; the noise goes, fingers stay
-BODY_FLOOR = 0.06  # of the contrast; under it is scattered light beside a hip
-THIN_WIDTH = 0.25  # fingers and toes are narrower and may be darker than the gate:
-THIN_CONTRAST = 0.08  # they are found by their top-hat, in parts of the contrast
-BODY_PART = 0.1  # of the largest component; smaller ones are no second limb
-BODY_AREA = 0.01  # of the image
-BAR_LENGTH = 0.4  # a divider or an edge of the plate: straight, this long,
-BAR_WIDTH = 0.12  # not wider, unless along the border: limbs are,
-BAR_BRIGHTNESS = 0.75  # this bright (of the 99.8th percentile), and beside the dark
-STRIP_DEPTH = 0.1  # a bright strip along the border that does not reach deeper
-STRIP_LENGTH = 0.6  # of the border; a thigh beside the border is shorter or deeper
 
 
 def body_mask(image: np.ndarray) -> np.ndarray:
@@ -87,7 +61,7 @@ def body_mask(image: np.ndarray) -> np.ndarray:
         Zack et al. (1977), doi:10.1177/25.7.70454.
         Li & Tam (1998), doi:10.1016/S0167-8655(98)00057-9.
     """
-    return _each(_body, image)
+    return _each(find_body, image)
 
 
 def burnt_in_mask(image: np.ndarray) -> np.ndarray:
@@ -113,7 +87,7 @@ def burnt_in_mask(image: np.ndarray) -> np.ndarray:
     Reference:
         Soille (2003), doi:10.1007/978-3-662-05088-0, the top-hat.
     """
-    return _each(_letters, image)
+    return _each(find_letters, image)
 
 
 def response_shares(
@@ -149,8 +123,10 @@ def response_shares(
     """
     images, single = _checked(image)
     responses = _checked_response(response, images, single)
-    letters = np.array([_letters(one) for one in images], bool).reshape(images.shape)
-    body = np.array([_body(one) for one in images], bool).reshape(images.shape)
+    letters = np.array([find_letters(one) for one in images], bool).reshape(
+        images.shape
+    )
+    body = np.array([find_body(one) for one in images], bool).reshape(images.shape)
     shares = {}
     positive = np.maximum(responses, 0)
     highest = positive.max(axis=(1, 2), keepdims=True)
@@ -173,126 +149,6 @@ def _each(find, image):
     images, single = _checked(image)
     masks = np.array([find(one) for one in images], bool).reshape(images.shape)
     return masks[0] if single else masks
-
-
-def _letters(image: np.ndarray) -> np.ndarray:
-    opened = ndimage.grey_opening(image, size=_box(LETTER_SIDE * 0.8, image.shape))
-    found = np.zeros(image.shape, bool)
-    for part in _small_parts(image - opened > LETTER_SEED):
-        if _stands_out(image, part, LETTER_BRIGHTNESS, LETTER_CONTRAST):
-            found |= part
-    if not found.any():
-        return found
-    near = _dilated(found, 2 * TEXT_DISTANCE)
-    for part in _small_parts(image - opened > TEXT_SEED):
-        if near[part].all() and _stands_out(image, part, 0, TEXT_CONTRAST):
-            found |= part
-    return ndimage.binary_fill_holes(_dilated(found, LETTER_MARGIN))
-
-
-def _small_parts(mask: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields the components no larger than a letter and off the image's border."""
-    parts, _ = ndimage.label(mask, EIGHT)
-    for label, place in enumerate(ndimage.find_objects(parts), 1):
-        sides = zip(place, mask.shape, strict=True)
-        inner = all(part.start > 0 and part.stop < n for part, n in sides)
-        if inner and _is_small(place, mask.shape):
-            yield parts == label
-
-
-def _stands_out(
-    image: np.ndarray, part: np.ndarray, brightness: float, contrast: float
-) -> bool:
-    """Is the part that bright, beside the dark, and small at half its height too?"""
-    if part.mean() < LETTER_AREA:
-        return False
-    around = _dilated(part, 0.06) & ~_dilated(part, 0.03)  # past the blurred edge
-    bright, dark = np.percentile(image[part], 90), np.median(image[around])
-    if bright < brightness or bright - dark < contrast:
-        return False
-    halves, _ = ndimage.label(image >= (bright + dark) / 2, EIGHT)
-    half = halves == halves.flat[np.where(part, image, -1).argmax()]
-    return _is_small(ndimage.find_objects(half.astype(np.uint8))[0], image.shape)
-
-
-def _body(image: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(image, [1, 99])
-    if high - low < LOWEST_CONTRAST:
-        return np.zeros(image.shape, bool)
-    opened = ndimage.grey_opening(image, size=_box(LETTER_SIDE, image.shape))
-    image = np.where(_letters(image), opened, image)
-    smooth = ndimage.gaussian_filter(image, [BODY_SMOOTHING * n for n in image.shape])
-    bars = _bars(smooth, _gate(smooth))
-    gate = _gate(smooth[~bars]) if bars.mean() < 0.7 else _gate(smooth)
-    wide = ndimage.grey_opening(smooth, size=_box(THIN_WIDTH, image.shape))
-    thin = smooth - wide > THIN_CONTRAST * (high - low)
-    body = _without_strips(((smooth > gate) | thin) & ~bars)
-    body = ndimage.binary_opening(body, np.ones(_box(0.02, image.shape)))
-    return ndimage.binary_fill_holes(_large_parts(body))
-
-
-def _gate(values: np.ndarray) -> float:
-    low, high = np.percentile(values, [1, 99])
-    if low == high:
-        return np.inf
-    gate = min(threshold_triangle(values.ravel()), threshold_li(values.ravel()))
-    return max(gate, low + BODY_FLOOR * (high - low))
-
-
-def _bars(smooth: np.ndarray, gate: float) -> np.ndarray:
-    """Straight saturated bars beside the dark: lead dividers, edges of the plate."""
-    bright = smooth > max(BAR_BRIGHTNESS * np.percentile(smooth, 99.8), gate)
-    bars = np.zeros_like(bright)
-    for axis, n in enumerate(smooth.shape):
-        line = (1, round(BAR_LENGTH * n)) if axis else (round(BAR_LENGTH * n), 1)
-        parts, _ = ndimage.label(_opened(bright, line))
-        for label, place in enumerate(ndimage.find_objects(parts), 1):
-            across, side = place[1 - axis], smooth.shape[1 - axis]
-            at_border = across.start == 0 or across.stop == side
-            if not at_border and across.stop - across.start > BAR_WIDTH * side:
-                continue  # an overexposed limb
-            part = parts == label
-            around = _dilated(part, 0.08) & ~_dilated(part, 0.03)
-            if around.any() and (smooth[around] <= gate).mean() > 0.5:
-                bars |= _dilated(part, 0.04)
-    return bars
-
-
-def _without_strips(body: np.ndarray) -> np.ndarray:
-    """Takes off strips along a border, but not the limb that crosses one."""
-    body = body.copy()
-    for turn in range(4):
-        view = np.rot90(body, turn)  # writes through; the border is on top
-        depth = round(STRIP_DEPTH * len(view))
-        strip = _opened(view[:depth], (1, round(STRIP_LENGTH * view.shape[1])))
-        view[:depth] &= ~(strip & ~view[depth])
-    return body
-
-
-def _large_parts(body: np.ndarray) -> np.ndarray:
-    parts, _ = ndimage.label(body)
-    areas = np.bincount(parts.ravel(), minlength=2)[1:]
-    least = max(BODY_PART * areas.max(), BODY_AREA * body.size)
-    return np.isin(parts, np.flatnonzero(areas >= least) + 1)
-
-
-def _opened(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Binary opening by a box, the border mirrored (not dark beyond it)."""
-    return ndimage.grey_opening(mask.astype(np.uint8), size=size) > 0
-
-
-def _is_small(place: tuple[slice, slice], shape: tuple[int, int]) -> bool:
-    sides = zip(place, shape, strict=True)
-    return all(part.stop - part.start <= LETTER_SIDE * n for part, n in sides)
-
-
-def _box(share: float, shape: tuple[int, int]) -> tuple[int, int]:
-    """An odd number of pixels, at least 3, along each axis."""
-    return tuple(2 * max(1, round(share * n / 2)) + 1 for n in shape)
-
-
-def _dilated(mask: np.ndarray, share: float) -> np.ndarray:
-    return ndimage.maximum_filter(mask, _box(share, mask.shape))
 
 
 def _checked(image: np.ndarray) -> tuple[np.ndarray, bool]:
