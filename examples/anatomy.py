@@ -4,8 +4,9 @@ Run: python examples/anatomy.py --data-dir fracatlas --dataset fracatlas
 
 Trains the paper's three networks (shallow, deeper, deeper on augmented images) with
 several seeds and prints its Table 1. For the first seed it then draws attentive
-response maps of hands and of misclassified images, and measures which share of the
-response lies on burnt-in letters and outside the body. A run that was stopped goes on
+response maps of hands and of misclassified images, measures which share of the
+response lies on burnt-in letters and outside the body, and tests the letters
+themselves: does the class change when they are covered? A run that was stopped goes on
 where it was with the same --out.
 
 Reference:
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from scipy import ndimage
 
 import hrcam
 from hrcam.datasets import Augmentation
@@ -71,7 +73,8 @@ def main() -> None:
     images = hrcam.datasets.load_images(test, args.image_size, channels=1)
     hand = next(n for n, name in enumerate(table.class_names) if "hand" in name)
     hands = np.flatnonzero(test.labels == hand)[:NUM_DRAWN]
-    shares = {}
+    letters = hrcam.regions.burnt_in_mask(images)
+    shares, covered = {}, {}
     for name in NETWORKS:
         model = train_network(args, name, train, args.seeds[0])
         probabilities = model.predict(images, verbose=0)
@@ -89,11 +92,14 @@ def main() -> None:
         )["response"]
         on = hrcam.regions.response_shares(response, images)
         shares[name] = share_rows(on, test, probabilities.argmax(axis=1))
-        letters = np.nan_to_num(on["letters"] * (on["letters_area"] > 0))
-        most = np.argsort(-letters, kind="stable")[:NUM_DRAWN]
-        if letters[most[0]] > 0:
+        most = np.argsort(-np.nan_to_num(on["letters"]), kind="stable")[:NUM_DRAWN]
+        if letters[most[0]].any():
             draw(args, name, "letters", model, images, test, probabilities, most)
+
+        # 4. Cover the letters, and for control what lies opposite.
+        covered[name] = cover_letters(model, images, letters, probabilities)
     write(args, "shares", share_table(shares), shares)
+    write(args, "covered", cover_table(covered), covered)
     print(f"Wrote tables and figures to {args.out}")
 
 
@@ -221,6 +227,55 @@ def share_table(shares) -> list[str]:
             ]
             lines.append(
                 f"| {network} | {group} | {row['images']} | {' | '.join(cells)} |"
+            )
+    return lines
+
+
+def cover_letters(model, images, letters, probabilities) -> dict[str, float]:
+    """Counts what changes when letters, or the places opposite, are covered."""
+    rows = np.flatnonzero(letters.any(axis=(1, 2)))
+    result = {"images": len(rows)}
+    if not len(rows):
+        return result
+    predicted = probabilities[rows].argmax(axis=1)
+    before = probabilities[rows, predicted]
+    for name, masks in (
+        ("letters", letters[rows]),
+        ("opposite", letters[rows, :, ::-1]),
+    ):
+        hidden = np.stack(
+            [
+                cover(image, mask)
+                for image, mask in zip(images[rows], masks, strict=True)
+            ]
+        )
+        after = model.predict(hidden, verbose=0)
+        result[f"{name} class changed"] = int((after.argmax(axis=1) != predicted).sum())
+        change = before - after[np.arange(len(rows)), predicted]
+        result[f"{name} probability lost"] = float(change.mean())
+    return result
+
+
+def cover(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Paints a mask with the median of the pixels around it."""
+    around = ndimage.binary_dilation(mask, iterations=4) & ~mask
+    return np.where(mask[..., None], np.median(image[around]), image)
+
+
+def cover_table(covered) -> list[str]:
+    """How many classes change, and how much probability the first class loses."""
+    lines = [
+        "| network | images with letters | class changed, letters covered "
+        "| place opposite covered | probability lost, letters | opposite |",
+        "|---|---|---|---|---|---|",
+    ]
+    for network, row in covered.items():
+        if row["images"]:
+            lines.append(
+                f"| {network} | {row['images']} | {row['letters class changed']} "
+                f"| {row['opposite class changed']} "
+                f"| {row['letters probability lost']:.4f} "
+                f"| {row['opposite probability lost']:.4f} |"
             )
     return lines
 
