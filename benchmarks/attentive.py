@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--units", type=int, default=25)
     parser.add_argument("--batch", type=int, default=8, help="of the deeper net")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     plan = (
         ("deeper_net", 1),
