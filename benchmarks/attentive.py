@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=25)
     parser.add_argument("--batch", type=int, default=8, help="of the deeper net")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help="one network's name; default: all")
     args = parser.parse_args()
     plan = (
         ("deeper_net", 1),
@@ -26,7 +27,12 @@ def main() -> None:
         ("ResNet50", 1),
         ("VGG19", 1),
     )
-    rows = [row for name, batch in plan for row in _compare(name, batch, args)]
+    rows = [
+        row
+        for name, batch in plan
+        if args.only in (None, name)
+        for row in _compare(name, batch, args)
+    ]
     report(
         {**vars(args), "versions": versions("tensorflow", "keras", "numpy")}
         | {"rows": rows}
