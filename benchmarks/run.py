@@ -62,7 +62,7 @@ def main() -> None:
             result[part] = _attentive_memory(options[part])
         elif part == "attentive_peers":
             pythons = {"xplique": args.peers_python, "captum": args.captum_python}
-            rounds = 2 if args.quick else 9
+            rounds = 2 if args.quick else 3
             result[part] = _attentive_peers(options[part], pythons, rounds)
         elif part == "peers" and not args.peers_python:
             result[part] = {"failed": "no --peers-python was given"}
