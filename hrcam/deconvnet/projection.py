@@ -66,17 +66,18 @@ class BackProjection(keras.layers.Layer):
         numbers = ops.minimum(ops.arange(chunks * size), count - 1)  # repeats the last
         numbers = ops.reshape(ops.cast(numbers, "int32"), (chunks, size))
 
-        def project(image, chunk):
-            own_features, own_units = _row(features, image), _row(units, image)
-            chosen = ops.take(own_units[0], ops.take(numbers, chunk, axis=0))
-            own = [_row(record, image) for record in records]
-            signals = self._signals(own_features, chosen)
-            return ops.cast(self.projector([signals, *own]), "float32")
-
         def respond(image):
+            own_features, own_units = _row(features, image), _row(units, image)
+            own = [_row(record, image) for record in records]
+
+            def project(chunk):
+                chosen = ops.take(own_units[0], ops.take(numbers, chunk, axis=0))
+                signals = self._signals(own_features, chosen)
+                return ops.cast(self.projector([signals, *own]), "float32")
+
             if self._unit_maps:
-                return self._with_maps(project, image, chunks, size, count)
-            return self._folded(project, image, chunks, size, count)
+                return self._with_maps(project, chunks, size, count)
+            return self._folded(project, chunks, size, count)
 
         return map_in_turn(respond, ops.shape(units)[0], self._specs_of_one(count))
 
@@ -92,10 +93,10 @@ class BackProjection(keras.layers.Layer):
         place = ops.reshape(first, (1, *features.shape[1:]))
         return ops.cast(place, features.dtype) * peaks * hot[:, None, None]
 
-    def _with_maps(self, project, image, chunks: int, size: int, count: int):
+    def _with_maps(self, project, chunks: int, size: int, count: int):
         """All maps of one image, then their combination."""
         like = keras.KerasTensor((size, *self.projector.outputs[0].shape[1:]))
-        maps = map_in_turn(lambda chunk: project(image, chunk), chunks, like)
+        maps = map_in_turn(project, chunks, like)
         maps = ops.reshape(maps, (-1, *maps.shape[2:]))[:count]
         values = ops.max(maps, axis=-1)
         response = ops.max(values, axis=0)
@@ -104,13 +105,13 @@ class BackProjection(keras.layers.Layer):
         dominant = ops.cast(ops.argmax(values, axis=0), "int32")
         return {"unit_maps": maps, "response": response, "dominant_unit": dominant}
 
-    def _folded(self, project, image, chunks: int, size: int, count: int):
+    def _folded(self, project, chunks: int, size: int, count: int):
         """The combination of one image's maps, without holding them."""
         height, width = self.projector.outputs[0].shape[1:3]
 
         def add(chunk, state):
             best, total, dominant = state
-            maps = project(image, chunk)
+            maps = project(chunk)
             values = ops.max(maps, axis=-1)
             top = ops.max(values, axis=0)
             index = ops.cast(ops.argmax(values, axis=0), "int32") + chunk * size
