@@ -1,0 +1,31 @@
+"""A folder of results belongs to one study."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def claim_directory(directory: str | Path, settings: Mapping[str, Any]) -> None:
+    """Notes what a folder's results are made with, and refuses other settings.
+
+    A study that was stopped goes on in its folder; with other settings it would mix
+    two studies, and test on images that the first has trained on.
+
+    Args:
+        directory: The folder; made where it does not exist.
+        settings: What the results depend on, such as parsed arguments.
+
+    Raises:
+        FileExistsError: If the folder holds results of other settings.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    note = directory / "settings.json"
+    text = json.dumps({k: str(v) for k, v in settings.items()}, indent=2) + "\n"
+    if note.exists() and note.read_text() != text:
+        raise FileExistsError(
+            f"{directory} holds a study with other settings (see settings.json there). "
+            "Name another folder with --out, or delete this one."
+        )
+    note.write_text(text)
