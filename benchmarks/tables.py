@@ -21,6 +21,18 @@ def _speed_table(part: dict[str, Any]) -> list[str]:
     return [*lines, "", f"`hr_cam` against the literal map, relative: {differences}"]
 
 
+def _methods_table(part: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{versions_line(part)}; ResNet50, {part['size']} px, batch {part['batch']}",
+        "",
+        "| method | times the forward pass | lowest to highest | seconds |",
+        "|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {way} | {ratio_cells(row)} |" for way, row in part["rows"].items()
+    ]
+
+
 def _head_table(part: dict[str, Any]) -> list[str]:
     return [
         f"{versions_line(part)}; ResNet50, {part['images']} images of "
@@ -88,6 +100,7 @@ def ratio_cells(row: dict[str, float]) -> str:
 
 WRITERS = {
     "speed": _speed_table,
+    "methods": _methods_table,
     "head": _head_table,
     "memory": _memory_table,
     "peers": _peers_table,

@@ -2,11 +2,11 @@
 
 Run: python examples/isic.py --data-dir isic2017 --weights imagenet
 
-Fine-tunes VGG-16 on melanoma against the rest (ISIC 2017 or 2019, see
+Fine-tunes ResNet-50 (or VGG-16) on melanoma against the rest (ISIC 2017 or 2019, see
 `hrcam.datasets.isic` for the folders and where they come from), trains the HR-CAM
-head, and scores the maps of a held-out fifth against the lesion masks, beside two
-controls that know nothing of the network: a bump in the image's centre and the
-image's darkness. A run that was stopped goes on where it was with the same --out.
+head, and scores every method's maps of a held-out fifth against the lesion masks,
+beside controls that know nothing of the network. A run that was stopped goes on where
+it was with the same --out.
 
 Reference:
     Shinde et al. (2021), https://doi.org/10.7717/peerj-cs.622; the scores against
@@ -15,16 +15,19 @@ Reference:
 
 import argparse
 import datetime
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 
 import hrcam
-from hrcam.maps.controls import centre_prior, image_darkness
-from hrcam.report import claim_directory, write_comparison
+from hrcam.methods import COSTLY, METHODS, explainers
+from hrcam.report import claim_directory, write_layer_analysis, write_study
 
 CLASSES = {2017: "melanoma", 2019: "MEL"}
+BUILDERS = {"vgg16": hrcam.build_vgg16, "resnet50": hrcam.build_resnet50}
+LIMITS = {METHODS[name].title: 96 for name in COSTLY}  # images
 HEADS = {"HR-CAM": False, "HR-CAM standardized": True}  # name: standardize
 
 
@@ -79,8 +82,8 @@ def main() -> None:
         print(f"{name} head on the held-out images:", scores)
     heads["HR-CAM"].save(args.out / "hrcam.keras")
 
-    # 4. Scores: the melanoma map of melanomas, and each image's predicted class.
-    masks = hrcam.datasets.load_masks(test, args.image_size)
+    # 4. Scores of every method's map, against the lesion: the melanoma map of
+    #    melanomas, and the map of each image's predicted class.
     facts = vars(args) | {
         "data_dir": args.data_dir.name,
         "weights": Path(args.weights).name,
@@ -89,59 +92,55 @@ def main() -> None:
         "base scores": base_scores,
         "head scores": head_scores,
     }
-    melanoma = test.labels == 1
+    masks = hrcam.datasets.load_masks(test, args.image_size)
+    melanoma = np.flatnonzero(test.labels == 1)
     predicted = base_model.predict(test_images, verbose=0).argmax(axis=1)
-    for name, rows, class_index in (
-        ("melanoma", melanoma, 1),
-        ("all", np.ones(len(test), bool), predicted),
+    standardized = partial(hrcam.hr_cam, heads["HR-CAM standardized"])
+    methods = explainers(METHODS, base_model, heads["HR-CAM"])
+    methods["HR-CAM standardized"] = standardized
+    for name, chosen, classes in (
+        ("melanoma", melanoma, np.ones(len(melanoma), int)),
+        ("all", np.arange(len(test)), predicted),
     ):
-        images = test_images[rows]
-        print(f"Maps of {len(images)} images ({name})")
-        scores = write_comparison(
-            args.out / name,
-            images,
-            make_maps(base_model, heads, images, class_index),
-            masks[rows],
-            drawn=["CAM", "Grad-CAM", "HR-CAM"],
-            row_titles=titles(base_model, images, test.labels[rows]),
-            facts=facts | {"mask share": round(float(masks[rows].mean()), 4)},
+        shown, outlines = test_images[chosen], masks[chosen]
+        print(f"Maps of {len(shown)} images ({name})")
+        study = hrcam.study.Study(
+            methods,
+            lambda rows, shown=shown, outlines=outlines: (shown[rows], outlines[rows]),
+            classes,
+            test.groups[chosen],
+            LIMITS,
         )
-        print(scores)
-    print(f"Wrote sheets, box plots and scores to {args.out}")
+        results = hrcam.study.score_study(study, args.out / name, progress=True)
+        share = {"mask share": round(float(outlines.mean()), 4)}
+        print(
+            write_study(args.out / name, study, results, "HR-CAM", facts=facts | share)
+        )
 
-
-def make_maps(base_model, heads, images, class_index) -> dict[str, np.ndarray]:
-    """Maps of every method and control, by name."""
-    return {
-        "CAM": hrcam.cam(base_model, images, class_index),
-        "Grad-CAM": hrcam.grad_cam(base_model, images, class_index),
-        "HR-CAM": hrcam.hr_cam(heads["HR-CAM"], images, class_index),
-        "HR-CAM contrast": hrcam.hr_cam(
-            heads["HR-CAM"], images, class_index, contrast=True
-        ),
-        "HR-CAM standardized": hrcam.hr_cam(
-            heads["HR-CAM standardized"], images, class_index
-        ),
-        "centre prior": centre_prior(None, images),
-        "image darkness": image_darkness(None, images),
-    }
-
-
-def titles(base_model, images, labels) -> list[str]:
-    """The true class and the predicted probability, a row of the sheet each."""
-    probabilities = base_model.predict(images, verbose=0)[:, 1]
-    return [
-        f"{'melanoma' if label else 'rest'}, predicted {probability:.2f} melanoma"
-        for label, probability in zip(labels, probabilities, strict=True)
-    ]
+    # 5. Which layers each head leans on, by the features of the images that chose it.
+    for name, head in heads.items():
+        print(f"Layers of {name}:")
+        print(
+            write_layer_analysis(
+                args.out / f"layers {name}",
+                head,
+                pooled_check.vectors,
+                test_images[melanoma],
+                masks[melanoma],
+                1,
+                pooled_check.labels,
+                facts=facts,
+            )
+        )
+    print(f"Wrote tables and pictures to {args.out}")
 
 
 def train_base(args, train, train_batches, check_batches) -> keras.Model:
-    """Fine-tunes VGG-16, or opens it where a finished run left it."""
+    """Fine-tunes the network, or opens it where a finished run left it."""
     directory = args.out / "base"
     if (directory / "finished").exists():
         return hrcam.load_model(directory / "best.keras")
-    model = hrcam.build_vgg16(
+    model = BUILDERS[args.base](
         (args.image_size, args.image_size, 3),
         num_classes=2,
         weights=None if args.weights == "none" else args.weights,
@@ -168,15 +167,16 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--year", type=int, choices=list(CLASSES), default=2017)
+    parser.add_argument("--base", choices=list(BUILDERS), default="resnet50")
     parser.add_argument(
         "--weights",
         default="imagenet",
-        help="imagenet (downloaded by Keras), none, or a file of VGG-16 weights",
+        help="imagenet (downloaded by Keras), none, or a file of the base's weights",
     )
     parser.add_argument("--image-size", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--head-epochs", type=int, default=100)
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs", "isic"))
     args = parser.parse_args()

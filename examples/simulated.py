@@ -13,20 +13,23 @@ Reference:
 
 import argparse
 import datetime
+from functools import partial
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import hrcam
-from hrcam.maps.controls import centre_prior, image_darkness
-from hrcam.report import claim_directory, write_comparison
+from hrcam.methods import COSTLY, METHODS, explainers
+from hrcam.report import claim_directory, write_layer_analysis, write_study
 
 BUILDERS = {
     "resnet50": hrcam.build_resnet50,
     "vgg19": hrcam.build_vgg19,
     "small": hrcam.build_small_net,
 }
+LIMITS = {METHODS[name].title: 96 for name in COSTLY}  # images
 HEADS = {"HR-CAM": False, "HR-CAM standardized": True}  # name: standardize
 
 
@@ -73,26 +76,10 @@ def main() -> None:
         print(f"{name} head on the test images:", scores)
     heads["HR-CAM"].save(args.out / "hrcam.keras")
 
-    # 4. Maps of the pathology class, for the test images that show it.
+    # 4. Scores of every method's map of the pathology class, on the test images that
+    #    show it, and tests against HR-CAM.
     sick = labels[test] == 1
     sick_images, sick_masks = images[test][sick], masks[test][sick]
-    before_last = hrcam.feature_layers(base_model)[-2]
-    maps = {
-        "CAM": hrcam.cam(base_model, sick_images, 1),
-        "Grad-CAM": hrcam.grad_cam(base_model, sick_images, 1),
-        "HR-CAM": hrcam.hr_cam(heads["HR-CAM"], sick_images, 1),
-        f"Grad-CAM {before_last}": hrcam.grad_cam(
-            base_model, sick_images, 1, before_last
-        ),
-        "HR-CAM contrast": hrcam.hr_cam(heads["HR-CAM"], sick_images, 1, contrast=True),
-        "HR-CAM standardized": hrcam.hr_cam(
-            heads["HR-CAM standardized"], sick_images, 1
-        ),
-        "centre prior": centre_prior(None, sick_images),
-        "image darkness": image_darkness(None, sick_images),
-    }
-
-    # 5. Numbers and pictures. The sheet shows the first images, not chosen ones.
     facts = vars(args) | {
         "out": args.out.name,
         "date": datetime.date.today().isoformat(),
@@ -100,16 +87,33 @@ def main() -> None:
         "base scores": base_scores,
         "head scores": head_scores,
     }
-    table = write_comparison(
-        args.out,
-        sick_images,
-        maps,
-        sick_masks,
-        drawn=["CAM", "Grad-CAM", "HR-CAM"],
-        facts=facts,
+    standardized = partial(hrcam.hr_cam, heads["HR-CAM standardized"])
+    study = hrcam.study.Study(
+        explainers(METHODS, base_model, heads["HR-CAM"])
+        | {"HR-CAM standardized": standardized},
+        lambda rows: (sick_images[rows], sick_masks[rows]),
+        np.ones(len(sick_images), int),
+        limits=LIMITS,
     )
-    print(table)
-    print(f"Wrote sheet.png, boxes.png, scores.md, .csv, .json to {args.out}")
+    results = hrcam.study.score_study(study, args.out, progress=True)
+    print(write_study(args.out, study, results, "HR-CAM", facts=facts))
+
+    # 5. Which layers each head leans on, by the features of the images that chose it.
+    for name, head in heads.items():
+        print(f"Layers of {name}:")
+        print(
+            write_layer_analysis(
+                args.out / f"layers {name}",
+                head,
+                pooled_check.vectors,
+                sick_images,
+                sick_masks,
+                1,
+                pooled_check.labels,
+                facts=facts,
+            )
+        )
+    print(f"Wrote tables and pictures to {args.out}")
 
 
 def train_base(args, images, labels, fit, check) -> keras.Model:

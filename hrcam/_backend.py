@@ -70,16 +70,17 @@ def predict_batch(model: keras.Model, images: Any) -> np.ndarray:
 
 
 def gradient_by_features(
-    function: Callable[[Any], tuple[Any, Any]], images: Any
-) -> tuple[Any, Any]:
+    function: Callable[[Any], tuple[list[Any], Any]], images: Any
+) -> tuple[list[Any], list[Any]]:
     """Differentiates a score by feature maps that are computed on the way to it.
 
     Args:
-        function: images -> (features, score), the score a scalar.
+        function: images -> (features, score): a list of tensors, and a scalar.
         images: Tensor `(batch, height, width, channels)`.
 
     Returns:
-        The features and the derivative of the score by them, of the same shape.
+        The features and the derivatives of the score by them, of the same shapes;
+        `None` for features that the score does not depend on.
 
     Raises:
         RuntimeError: On another backend than TensorFlow.

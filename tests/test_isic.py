@@ -144,6 +144,77 @@ def test_warns_of_images_of_no_class_or_two(root_2019, row):
         assert isic(root_2019).labels.tolist() == [0, 7]
 
 
+def test_a_half_unpacked_folder(root_2019):
+    images = root_2019 / "ISIC_2019_Training_Input" / "ISIC_2019_Training_Input"
+    (images / "ISIC_1.jpg").unlink()
+    with pytest.warns(UserWarning, match=r"1 images in the CSV but.*\['ISIC_1'\]"):
+        assert isic(root_2019).labels.tolist() == [0, 7]
+    for path in images.iterdir():
+        path.unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"Expected 3 images named by ISIC_2019_.*unpacked\?"
+    ):
+        isic(root_2019)
+
+
+def test_hidden_files_are_not_images(root_2019):
+    """Archives packed on macOS hold a file `._x.jpg` beside x.jpg."""
+    touch(root_2019 / "ISIC_2019_Training_Input", "._ISIC_1.jpg", ".ISIC_9.jpg")
+    touch(root_2019 / "HAM10000_segmentations_x", "._ISIC_1_segmentation.png")
+
+    table = isic(root_2019)
+
+    assert [path.name[0] for path in table.paths] == ["I", "I", "I"]
+    assert mask_names(table)[0] is None
+
+
+def test_images_that_the_metadata_does_not_know(root_2019):
+    lines = METADATA_2019.splitlines()
+    (root_2019 / "ISIC_2019_Training_Metadata.csv").write_text("\n".join(lines[:2]))
+
+    with pytest.warns(
+        UserWarning, match=r"2 images are not in ISIC_2019_Tr.*first \['ISIC_1'"
+    ) as got:
+        table = isic(root_2019)
+    assert table.groups.tolist() == ["ISIC_1", "ISIC_2_downsampled", "HAM_0000001"]
+    assert Path(got[0].filename) == Path(__file__)
+
+
+def test_metadata_without_lesions(root_2019):
+    (root_2019 / "ISIC_2019_Training_Metadata.csv").write_text("image,sex\nISIC_1,f\n")
+
+    with pytest.raises(ValueError, match=r"columns \['image', 'lesion_id'\].*'sex'"):
+        isic(root_2019)
+
+
+def test_an_image_named_twice(root_2019):
+    again = TRUTH_2019.splitlines()[1].replace("0.0,1.0", "1.0,0.0", 1)
+    (root_2019 / "ISIC_2019_Training_GroundTruth.csv").write_text(TRUTH_2019 + again)
+
+    with pytest.raises(ValueError, match=r"an image once. Received: ISIC_1 twice"):
+        isic(root_2019)
+
+
+def test_all_nine_columns_give_eight_classes_in_their_order(tmp_path):
+    """Image k is of class k, as the published one-hot columns say; UNK stays out."""
+    names = ["MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"]
+    rows = [f"I{k}," + ",".join(f"{k == i:.1f}" for i in range(9)) for k in range(8)]
+    rows = [row.replace("True", "1.0").replace("False", "0.0") for row in rows]
+    truth = "\n".join([f"image,{','.join(names)},UNK", *rows, ""])
+    (tmp_path / "ISIC_2019_Training_GroundTruth.csv").write_text(truth)
+    metadata = ["image,lesion_id", *(f"I{k},L{k // 2}" for k in range(8))]
+    (tmp_path / "ISIC_2019_Training_Metadata.csv").write_text("\n".join(metadata))
+    touch(tmp_path / "ISIC_2019_Training_Input", *(f"I{k}.jpg" for k in range(8)))
+
+    table = isic(tmp_path)
+
+    assert table.class_names == tuple(names)
+    assert table.labels.tolist() == list(range(8))
+    assert table.groups.tolist() == ["L0", "L0", "L1", "L1", "L2", "L2", "L3", "L3"]
+    for part in split_by_group(table, (0.5, 0.5)):  # lesions stay whole
+        assert all(np.sum(part.groups == lesion) == 2 for lesion in set(part.groups))
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

@@ -1,4 +1,4 @@
-"""Cascading randomisation: what is randomised and in what order, scores by hand."""
+"""Randomised layers and labels: what is random and in what order, scores by hand."""
 
 import json
 import os
@@ -14,9 +14,14 @@ import pytest
 from keras import layers
 
 import hrcam
-from hrcam import _backend, plots
+from hrcam import _backend, maps, plots
 from hrcam.maps.controls import edge_magnitude
-from hrcam.sanity import MapSimilarity, cascading_randomization, map_similarity
+from hrcam.sanity import (
+    MapSimilarity,
+    cascading_randomization,
+    label_randomization,
+    map_similarity,
+)
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "anatomy_sanity.py"
 BLANK = pytest.mark.filterwarnings("ignore:The .*cam map has no positive value")
@@ -226,6 +231,117 @@ def test_hr_cam(flat_model, images):
 
     assert result.layers == ORDER
     assert (result.similarity.spearman[1:] < 0.99).all()
+
+
+# --- every method -----------------------------------------------------------------
+
+
+def response_of_class(model, images, class_index):
+    return response(model, images)
+
+
+METHODS = [*maps.__all__, "attentive_response_maps"]
+
+
+@BLANK
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_goes_down_the_cascade(flat_model, images, name):
+    """Same steps for each, maps of the trained network first, all finite."""
+    method = getattr(maps, name, response_of_class)
+    model = hrcam.build_hrcam_model(flat_model) if name == "hr_cam" else flat_model
+    images = images[:2]
+    result = cascading_randomization(model, lambda m, x: method(m, x, 1), images)
+
+    assert result.layers == ORDER
+    np.testing.assert_allclose(result.maps[0], method(model, images, 1), atol=1e-5)
+    assert np.isfinite(result.maps).all()
+    # Once the first layer is random, nothing is left of what was learned.
+    assert (result.maps[-1] != result.maps[0]).any(axis=(1, 2)).all()
+
+
+# --- random labels ----------------------------------------------------------------
+
+LABELS = np.repeat([0, 1, 2], 4)
+
+
+class Fit:
+    """A model whose weights say which labels it was given."""
+
+    def __init__(self):
+        self.given = []
+
+    def __call__(self, labels):
+        self.given.append(labels)
+        image = keras.Input((8, 8, 1))
+        x = layers.GlobalAveragePooling2D()(image)
+        model = keras.Model(image, layers.Dense(1, use_bias=False)(x))
+        weight = np.dot(labels, np.arange(len(labels)))
+        model.set_weights([np.full((1, 1), weight, "float32")])
+        return model
+
+
+def test_label_randomization():
+    fit, images = Fit(), noise(3, 8, 8, 1)
+
+    def explain(model, images):
+        return model.get_weights()[0][0, 0] * images[..., 0] ** len(fit.given)
+
+    result = label_randomization(fit, LABELS, explain, images)
+
+    true, permuted = fit.given
+    np.testing.assert_array_equal(true, LABELS)
+    np.testing.assert_array_equal(permuted, result.labels)
+    assert (permuted != LABELS).any()
+    assert np.bincount(permuted).tolist() == [4, 4, 4]
+    # 0 * (0 + 1 + 2 + 3) + 1 * (4 + ... + 7) + 2 * (8 + ... + 11) = 22 + 76.
+    np.testing.assert_allclose(result.maps[0], 98 * images[..., 0], rtol=1e-5)
+    weight = np.dot(permuted, np.arange(12))
+    np.testing.assert_allclose(result.maps[1], weight * images[..., 0] ** 2, rtol=1e-5)
+    assert result.maps.dtype == np.float32
+    # A power keeps the order of the pixels, but not their spacing.
+    np.testing.assert_allclose(result.similarity.spearman, [1] * 3)
+    assert (result.similarity.ssim < 0.999).all()
+
+
+def test_the_labels_given_are_kept_and_the_seed_decides():
+    def spoil(labels):
+        model = Fit()(labels)
+        labels[:] = 9
+        return model
+
+    images, labels = noise(2, 8, 8, 1), LABELS.copy()
+    one, same, other = (
+        label_randomization(spoil, labels, edge_magnitude, images, seed=seed).labels
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(labels, LABELS)
+    np.testing.assert_array_equal(one, same)
+    assert sorted(one) == sorted(other) == sorted(LABELS)
+    assert (one != other).any()
+
+
+def test_one_hot_labels_move_as_rows():
+    result = label_randomization(
+        lambda labels: Fit()(labels.argmax(axis=1)),
+        np.eye(3)[LABELS],
+        edge_magnitude,
+        noise(2, 8, 8, 1),
+    )
+    assert result.labels.shape == (12, 3)
+    assert (result.labels.sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "images", "explain", "message"),
+    [
+        ([1, 1, 1], (2, 8, 8, 1), edge_magnitude, "several classes.*Received: 3"),
+        (LABELS, (2, 8, 8), edge_magnitude, "shape of the model's input"),
+        (LABELS, (2, 8, 8, 1), lambda m, x: x, "`explain` must return real maps"),
+    ],
+)
+def test_label_errors(labels, images, explain, message):
+    with pytest.raises(ValueError, match=message):
+        label_randomization(Fit(), labels, explain, np.zeros(images))
 
 
 # --- errors -----------------------------------------------------------------------

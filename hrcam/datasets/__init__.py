@@ -7,10 +7,14 @@ TensorFlow and are imported when first used; the tables need numpy and scikit-le
 from importlib import import_module
 
 from hrcam.datasets._table import ImageTable, split_by_group
+from hrcam.datasets.csv_table import csv_table
 from hrcam.datasets.folder import folder
 from hrcam.datasets.fracatlas import fracatlas
 from hrcam.datasets.imageclef import imageclef
 from hrcam.datasets.isic import isic
+from hrcam.datasets.mura import mura
+from hrcam.datasets.neuromelanin import crop, neuromelanin
+from hrcam.datasets.phantom import Phantom, neuromelanin_phantom
 from hrcam.datasets.simulated import simulated
 
 _LAZY = {
@@ -22,8 +26,9 @@ _LAZY = {
     "load_masks": "_pipeline",
 }
 
-__all__ = ["ImageTable", "folder", "fracatlas", "imageclef", "isic", "simulated"]
-__all__ += ["split_by_group", *_LAZY]
+__all__ = ["ImageTable", "csv_table", "folder", "fracatlas", "imageclef", "isic", "mura"]
+__all__ += ["Phantom", "neuromelanin", "neuromelanin_phantom", "simulated"]
+__all__ += ["crop", "split_by_group", *_LAZY]
 
 
 def __getattr__(name: str):

@@ -19,6 +19,7 @@ def folder(
     *,
     class_names: Sequence[str] | None = None,
     group_of: Callable[[Path], str] | None = None,
+    mask_root: str | Path | None = None,
 ) -> ImageTable:
     """Lists the images of a folder with one sub-folder a class.
 
@@ -29,14 +30,17 @@ def folder(
             aside. Default: all, sorted by name.
         group_of: Gives the group (patient, lesion) of an image by its path, such as
             `lambda path: path.parent.name`. Default: each image is its own group.
+        mask_root: Folder of the masks, which lie in it as the images do in `root`:
+            that of `root/a/1.jpg` is `mask_root/a/1.png`. Default: no masks.
 
     Returns:
-        The image table, by class and then sorted by path. No masks.
+        The image table, by class and then sorted by path.
 
     Raises:
         ValueError: If `class_names` names a class twice or one without a folder, or
             if a class has no image.
-        FileNotFoundError: If `root` is no folder or has no class folder.
+        FileNotFoundError: If `root` is no folder or has no class folder, or
+            `mask_root` is no folder.
 
     Warns:
         UserWarning: If files are set aside: hidden ones (a name in their path begins
@@ -64,7 +68,17 @@ def folder(
     else:
         groups = [group_of(path) for path in paths]
     labels = np.repeat(np.arange(len(counts)), counts)
-    return ImageTable(paths, labels, groups, class_names)
+    masks = None if mask_root is None else _masks(root, paths, Path(mask_root))
+    return ImageTable(paths, labels, groups, class_names, masks)
+
+
+def _masks(root: Path, paths: list[Path], mask_root: Path) -> list[Path | None]:
+    if not mask_root.is_dir():
+        raise FileNotFoundError(
+            f"`mask_root` must be a folder of masks. Received: {mask_root}"
+        )
+    masks = [mask_root / path.relative_to(root).with_suffix(".png") for path in paths]
+    return [mask if mask.is_file() else None for mask in masks]
 
 
 def _class_names(root: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:

@@ -4,8 +4,10 @@
 or (neither) nevus; a lesion mask for every image. CC0. Codella et al. (2018),
 arXiv:1710.05006.
 
-**2019**: 25,331 training images of 8 classes, often several of one lesion. CC BY-NC
-4.0: not for commercial use. Tschandl et al. (2018), doi:10.1038/sdata.2018.161
+**2019**: 25,331 training images of 8 classes: MEL (melanoma) 4,522, NV (nevus) 12,875,
+BCC 3,323, AK 867, BKL 2,624, DF 239, VASC 253, SCC 628; a ninth, UNK, is empty in
+training. Often several images show one lesion; of 2,084 images it is not known which.
+CC BY-NC 4.0: not for commercial use. Tschandl et al. (2018), doi:10.1038/sdata.2018.161
 (HAM10000); Codella et al., arXiv:1710.05006; Combalia et al., arXiv:1908.02288
 (BCN20000). It has no masks of its own; those of HAM10000
 (doi:10.7910/DVN/DBW86T) cover 10,015 of its images.
@@ -14,6 +16,7 @@ Both are given out at https://challenge.isic-archive.com/data; nothing is downlo
 here.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -64,18 +67,27 @@ def isic(
         2017's image.
 
     Raises:
-        ValueError: If `year` or `positive` is unknown, or both years are there.
-        FileNotFoundError: If a folder or a CSV is missing.
+        ValueError: If `year` or `positive` is unknown, if both years are there, or if
+            a CSV lacks a column or names an image twice.
+        FileNotFoundError: If a folder or a CSV is missing, or if the folder holds
+            none of the images that the CSV names.
 
     Warns:
-        UserWarning: If images are set aside: in the CSV but not on disk, on disk
-            but not in the CSV, or not of exactly one known class.
+        UserWarning: If images are set aside: in the CSV but not on disk (half
+            unpacked), on disk but not in the CSV, or not of exactly one known class.
+            Hidden files are not images. Also if images of 2019 are not in the
+            metadata: each is then a lesion of its own.
     """
     root = Path(root)
     year = _year(root, year)
     files = _files_by_name(present(root, IMAGES[year], SOURCE))
     label_of, class_names = _read_truth(present(root, TRUTH[year], SOURCE), year)
     names = [name for name in label_of if name in files]
+    if not names:
+        raise FileNotFoundError(
+            f"Expected {len(label_of)} images named by {TRUTH[year]}, found none: is "
+            f"the archive unpacked? {there(root / IMAGES[year], SOURCE)}"
+        )
     warn_set_aside(
         "in the CSV but not on disk", [n for n in label_of if n not in files]
     )
@@ -125,6 +137,7 @@ def _files_by_name(folder: Path) -> dict[str, Path]:
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in IMAGE_SUFFIXES
         and not path.stem.endswith("_superpixels")
+        and not path.name.startswith(".")
     }
 
 
@@ -160,6 +173,10 @@ def _read_truth(path: Path, year: int) -> tuple[dict[str, int | None], tuple[str
         marks = [float(row[name]) for name in names]
         if year == 2017:  # neither of the two is the third class
             marks.insert(0, 1 - sum(marks))
+        if row[key] in label_of:
+            raise ValueError(
+                f"{path} must name an image once. Received: {row[key]} twice"
+            )
         one_hot = sorted(marks) == [0] * (len(marks) - 1) + [1]
         label_of[row[key]] = marks.index(1) if one_hot else None
     return label_of, ("nevus", *names) if year == 2017 else tuple(names)
@@ -168,8 +185,15 @@ def _read_truth(path: Path, year: int) -> tuple[dict[str, int | None], tuple[str
 def _groups(root: Path, year: int, names: list[str]) -> list[str]:
     if year == 2017:
         return names
-    rows = read_csv(present(root, METADATA, SOURCE))
+    rows = read_csv(present(root, METADATA, SOURCE), ("image", "lesion_id"))
     lesion_of = {row["image"]: row["lesion_id"].strip() for row in rows}
+    unknown = [name for name in names if name not in lesion_of]
+    if unknown:
+        warnings.warn(
+            f"{len(unknown)} images are not in {METADATA} and count as lesions of "
+            f"their own, first {unknown[:3]}",
+            stacklevel=3,
+        )
     return [lesion_of.get(name) or name for name in names]
 
 

@@ -17,24 +17,16 @@ Reference:
     gradient-based localization", ICCV, https://doi.org/10.1109/ICCV.2017.74
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from hrcam._backend import compiled_once, gradient_by_features
-from hrcam._images import check_images
-from hrcam.graph import tap
-from hrcam.layer_selection import feature_layers
-from hrcam.maps._batches import check_class_index, compute_maps
-from hrcam.maps._classifier import (
-    chosen_class,
-    class_count,
-    class_scores,
-    find_classifier,
-)
+from hrcam.maps._batches import compute_maps
 from hrcam.maps._feature_sum import upsample, weighted_feature_maps
+from hrcam.maps._gradients import one_layer, prepare
 
 
 def grad_cam(
@@ -72,69 +64,18 @@ def grad_cam(
         >>> heatmaps.shape == images.shape[:3]
         True
     """
-    dense, feeder = find_classifier(model)
-    name = feature_layers(model)[-1] if layer_name is None else layer_name
-    images = check_images(model, images)
-    classes = check_class_index(class_index, len(images), class_count(dense))
-    function = compiled_once(
-        model,
-        ("grad_cam", name, relu),
-        lambda: _build(
-            _checked_tap(model, name, feeder[0].path),
-            (name, feeder[0].path),
-            dense,
-            images.shape[1:3],
-            relu,
-        ),
-        images.shape[1:],
-    )
-    return compute_maps("grad_cam", function, images, classes, batch_size)
+    names = one_layer(model, layer_name)
+    prepared = prepare(model, images, class_index, names, _draw, relu=relu)
+    return compute_maps("grad_cam", *prepared, batch_size)
 
 
-def _checked_tap(model: keras.Model, name: str, dense_input: str) -> keras.Model:
-    both = tap(model, [*{name, dense_input}])
-    shape = tuple(both.output[name].shape)
-    if len(shape) != 4:
-        raise ValueError(
-            "`layer_name` must name a layer with an output of shape (batch, height, "
-            f"width, channels). Received: {name!r} with {shape}"
-        )
-    return both
+def _draw(
+    features: list[Any], gradients: list[Any], size: tuple[int, int], relu: bool
+) -> Any:
+    own_size = grad_cam_at_own_size(features[0], gradients[0])
+    return upsample(ops.relu(own_size) if relu else own_size, size)
 
 
-def _build(
-    both: keras.Model,
-    names: tuple[str, str],
-    dense: keras.layers.Dense,
-    size: tuple[int, int],
-    relu: bool,
-) -> Callable:
-    name, dense_input = names
-
-    def compute(images, class_index):
-        chosen = []
-
-        def score(images):
-            outputs = both(images, training=False)
-            features, vector = outputs[name], outputs[dense_input]
-            scores = class_scores(vector, dense)
-            chosen.append(chosen_class(scores, class_index))
-            picked = ops.one_hot(chosen[0], scores.shape[-1], dtype=scores.dtype)
-            # The mean of the derivative over Z pixels is what counts: in float16 the
-            # derivatives themselves, 1/Z of it, would underflow.
-            pixels = ops.cast(ops.prod(ops.shape(features)[1:3]), scores.dtype)
-            return features, ops.sum(scores * picked) * pixels
-
-        features, gradient = gradient_by_features(score, images)
-        if gradient is None:
-            raise ValueError(
-                f"The class score must depend on the layer {name!r}; "
-                "it does not. Choose a layer between the image and the last Dense."
-            )
-        pixels = ops.cast(ops.prod(ops.shape(features)[1:3]), "float32")
-        weights = ops.mean(ops.cast(gradient, "float32"), axis=(1, 2)) / pixels
-        own_size = weighted_feature_maps([features], weights)[0]
-        own_size = ops.relu(own_size) if relu else own_size
-        return upsample(own_size, size), chosen[0]
-
-    return compute
+def grad_cam_at_own_size(features: Any, gradient: Any) -> Any:
+    """The signed map of one layer, `(batch, height_l, width_l)`."""
+    return weighted_feature_maps([features], ops.mean(gradient, axis=(1, 2)))[0]

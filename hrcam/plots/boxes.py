@@ -1,4 +1,9 @@
-"""Scores of methods as box plots, one box a method and threshold."""
+"""Scores of methods as box plots, one box a method and threshold.
+
+Up to 8 methods have a colour each and stand side by side at each threshold, as in the
+paper's figure 3. More would be too many colours to tell apart: they become rows, named
+at the left, and each threshold has a panel.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +23,7 @@ METHOD_COLORS = (
     *("#56B4E9", "#D55E00", "#F0E442", "#999999"),
 )
 COUNT_SIZE = 8  # points
+ROW_HEIGHT, ROW_PANEL_WIDTH = 0.2, 2.4  # inches a method; inches a threshold
 
 
 def score_box_plots(
@@ -28,28 +34,38 @@ def score_box_plots(
 
     Boxes span the quartiles, the black line is the median, whiskers reach the last
     score within 1.5 quartile distances, dots are the scores beyond. NaN (undefined)
-    scores are left out of their box and counted: under the axis if all boxes
-    have the same count, else above each box as defined/all.
+    scores are left out of their box and counted: under the axis if all boxes of a
+    panel have the same count, else at each box as defined/all.
 
     Args:
         scores: Method name to `(sensitivity, specificity)`, each an array of shape
             `(n, len(thresholds))` in [0, 1] or NaN, as
-            `hrcam.metrics.sensitivity_specificity` returns. At most 8 methods.
-        thresholds: What the scores' columns stand for; one group of boxes each.
+            `hrcam.metrics.sensitivity_specificity` returns.
+        thresholds: What the scores' columns stand for.
 
     Returns:
-        The figure: the panels "sensitivity" and "specificity", the legend below.
+        The figure. Up to 8 methods: the panels "sensitivity" and "specificity", a group
+        of upright boxes a threshold, the legend below. More: two rows of panels, one
+        panel a threshold, with a line a method, in the order of the dict.
 
     Raises:
         TypeError: If `scores` is not a dict.
-        ValueError: If there is no method or more than 8, or if scores have another
-            shape or leave [0, 1].
+        ValueError: If there is no method, or if scores have another shape or leave
+            [0, 1].
 
     Reference:
         Shinde et al. (2021), figure 3, https://doi.org/10.7717/peerj-cs.622
     """
     thresholds = np.atleast_1d(thresholds)
     scores = _check_scores(scores, len(thresholds))
+    draw = _draw_groups if len(scores) <= len(METHOD_COLORS) else _draw_rows
+    return draw(scores, thresholds)
+
+
+def _draw_groups(
+    scores: Mapping[str, list[np.ndarray]], thresholds: np.ndarray
+) -> Figure:
+    """Draws a group of upright boxes a threshold, one colour a method."""
     width = 2 * max(3.2, 0.8 + 0.24 * len(scores) * len(thresholds))
     figure = Figure(figsize=(width, 4.2), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, wspace=0.04)
@@ -68,6 +84,45 @@ def score_box_plots(
         frameon=False,
     )
     return figure
+
+
+def _draw_rows(
+    scores: Mapping[str, list[np.ndarray]], thresholds: np.ndarray
+) -> Figure:
+    """Draws a panel a score and threshold, in it a lying box a method."""
+    names = 0.08 * max(map(len, scores))  # inches
+    width = names + 0.4 + ROW_PANEL_WIDTH * len(thresholds)
+    height = 2 * (0.9 + ROW_HEIGHT * len(scores))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, wspace=0.02, hspace=0.03)
+    panels = figure.subplots(2, len(thresholds), sharey=True, squeeze=False)
+    for index, score in enumerate(("sensitivity", "specificity")):
+        for column, threshold in enumerate(thresholds):
+            panel = panels[index, column]
+            panel.set_title(f"{score} at {threshold:g}", fontsize=10)
+            _draw_lying_boxes(
+                panel, [pair[index][:, column] for pair in scores.values()]
+            )
+    panels[0, 0].set_yticks(range(len(scores)), scores, parse_math=False)
+    panels[0, 0].set_ylim(len(scores) - 0.4, -0.6)  # the first method on top
+    return figure
+
+
+def _draw_lying_boxes(panel: Axes, scores: list[np.ndarray]) -> None:
+    """Draws one panel's boxes, a line each, with their counts."""
+    counts = []
+    for y, values in enumerate(scores):
+        defined = values[~np.isnan(values)]
+        counts.append((y, len(defined), len(values)))
+        if len(defined):
+            _draw_box(panel, y, 0.65, defined, METHOD_COLORS[0], lying=True)
+    panel.set(xlim=(-0.03, 1.03), xticks=(0, 0.5, 1))
+    panel.grid(axis="x", color="0.9")
+    panel.grid(axis="y", color="0.95")
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.tick_params(axis="y", length=0)
+    _write_counts(panel, counts, lying=True)
 
 
 def _draw_boxes(panel: Axes, scores: list[np.ndarray]) -> None:
@@ -89,18 +144,27 @@ def _draw_boxes(panel: Axes, scores: list[np.ndarray]) -> None:
 
 
 def _draw_box(
-    panel: Axes, x: float, width: float, values: np.ndarray, color: str
+    panel: Axes,
+    x: float,
+    width: float,
+    values: np.ndarray,
+    color: str,
+    *,
+    lying: bool = False,
 ) -> None:
     """Draws one box; `Axes.boxplot` would import pyplot and choose a backend."""
+    along, across, bar = panel.vlines, panel.hlines, panel.bar
+    if lying:
+        along, across, bar = panel.hlines, panel.vlines, panel.barh
     (stats,) = boxplot_stats(values)
     style = _box_style(color)
     edge = {"color": style["edgecolor"], "linewidth": 1}
-    panel.vlines(x, stats["whislo"], stats["whishi"], **edge)
-    panel.bar(x, stats["iqr"], width, stats["q1"], zorder=2.1, **style)
+    along(x, stats["whislo"], stats["whishi"], **edge)
+    bar(x, stats["iqr"], width, stats["q1"], zorder=2.1, **style)
     ends = x - width / 2, x + width / 2
-    panel.hlines(stats["med"], *ends, color="black", linewidth=2, zorder=2.2)
-    fliers = stats["fliers"]
-    panel.plot(np.full(len(fliers), x), fliers, ".", color=color, markersize=3)
+    across(stats["med"], *ends, color="black", linewidth=2, zorder=2.2)
+    places = np.full(len(stats["fliers"]), x), stats["fliers"]
+    panel.plot(*(places[::-1] if lying else places), ".", color=color, markersize=3)
 
 
 def _box_style(color: str) -> dict[str, Any]:
@@ -109,26 +173,31 @@ def _box_style(color: str) -> dict[str, Any]:
     return {"facecolor": face, "edgecolor": edge}
 
 
-def _write_counts(panel: Axes, counts: list[tuple[float, int, int]]) -> None:
-    """Says under the axis how many scores a box has, or above each if they differ."""
+def _write_counts(
+    panel: Axes, counts: list[tuple[float, int, int]], *, lying: bool = False
+) -> None:
+    """Says under the axis how many scores a box has, or at each if they differ."""
+    heading = "" if lying else "threshold\n"
     _, defined, total = counts[0]
     if len({count[1:] for count in counts}) == 1:
         undefined = f" of {total}; {total - defined} undefined"
         text = f"n = {defined}{undefined if defined < total else ''}"
-        panel.set_xlabel(f"threshold\n{text}")
+        panel.set_xlabel(f"{heading}{text}")
         return
-    panel.set_xlabel("threshold\nn above each box: defined / all")
+    place = "beside" if lying else "above"
+    panel.set_xlabel(f"{heading}n {place} each box: defined / all")
+    upright = {"rotation": 90, "ha": "center", "va": "bottom"}
     for x, defined, total in counts:
         panel.annotate(
             f"{defined}/{total}",
-            (x, 1),
-            (0, 3),
-            xycoords=("data", "axes fraction"),
+            (1, x) if lying else (x, 1),
+            (3, 0) if lying else (0, 3),
+            xycoords=panel.get_yaxis_transform()
+            if lying
+            else panel.get_xaxis_transform(),
             textcoords="offset points",
-            rotation=90,
-            ha="center",
-            va="bottom",
             fontsize=COUNT_SIZE,
+            **({"va": "center"} if lying else upright),
         )
 
 
@@ -136,11 +205,6 @@ def _check_scores(
     scores: Mapping[str, tuple[np.ndarray, np.ndarray]], num_thresholds: int
 ) -> dict[str, list[np.ndarray]]:
     check_methods("scores", scores)
-    if len(scores) > len(METHOD_COLORS):
-        raise ValueError(
-            f"`scores` must have at most {len(METHOD_COLORS)} methods, for as many "
-            f"colours. Received: {len(scores)}. Draw several figures."
-        )
     checked = {name: [np.asarray(a, float) for a in s] for name, s in scores.items()}
     for name, pair in checked.items():
         shapes = [array.shape for array in pair]
