@@ -12,6 +12,7 @@ from . import metrics as metrics
 from . import plots as plots
 from . import regions as regions
 from . import sanity as sanity
+from . import separation as separation
 from . import shortcuts as shortcuts
 from . import statistics as statistics
 from . import study as study

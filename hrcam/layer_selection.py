@@ -27,6 +27,7 @@ _NO_FEATURE_WORDS = (
     "Padding", "Pool", "Cropping", "UpSampling", "Dropout", "Resize", "Resizing",
     "Reshape", "Rescaling", "Normalization", "Noise", "Random", "Pad",
 )  # fmt: skip
+_REORDERED = ("Permute", "Transpose")  # 4-D, but no longer (height, width, channels)
 _REDUCTIONS = ("Mean", "Max", "Min", "Sum", "Amax", "Amin")
 
 
@@ -154,7 +155,7 @@ def _holds_features(call: Call) -> bool:
         ("LayerNormalization", "GroupNormalization")
     )
     unfit = any(word in name for word in _NO_FEATURE_WORDS) and not normalises
-    return len(call.shapes[0]) == 4 and not unfit
+    return len(call.shapes[0]) == 4 and not unfit and name not in _REORDERED
 
 
 def _is_spatial(call: Call) -> bool:

@@ -512,3 +512,17 @@ def test_feature_layers_of_the_head_model_are_those_of_its_base():
     base_model = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3))
     model = hrcam.build_hrcam_model(base_model)
     assert feature_layers(model) == feature_layers(base_model)
+
+
+def test_a_permuted_tensor_is_no_feature_layer():
+    """It is 4-D, but its axes are no longer (height, width, channels)."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="conv"),
+            keras.layers.Permute((3, 1, 2), name="permute"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    assert hrcam.feature_layers(model) == ["conv"]

@@ -110,10 +110,12 @@ MODULES = {
 NUMPY_ONLY = [
     "hrcam.normalize",
     "hrcam.metrics",
+    "hrcam.sanity.similarity",
     "hrcam.separation",
     "hrcam._bootstrap",
     "hrcam.statistics",
     "hrcam.sweep",
+    "hrcam.sanity.similarity",
     "hrcam.separation",
     "hrcam.evaluation",
     "hrcam.plots",

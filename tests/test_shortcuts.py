@@ -156,15 +156,15 @@ def test_rank_by_a_suspicious_region():
 
 def test_image_whose_region_says_nothing_comes_after_the_others():
     maps = maps_with_share(0.5, 0.5, 0.5, 0.9, 0.5)
-    maps[2] = 0
+    maps[0] = 0
     masks = repeat(LEFT, 5)
     masks[0], masks[1], masks[2] = False, True, False  # outside: all, none, all
 
-    table = shortcut_table(maps, list("aabbb"), {"mask": masks})
+    table = shortcut_table(maps, list("baabb"), {"mask": masks})
 
-    # Ranked .5 (4) and .1 (3); then 0 and 1, then 2 without a positive pixel.
-    assert table.order.tolist() == [4, 3, 0, 1, 2]
-    assert table.rows[2]["outside mask share"] == 1  # stays as it is
+    # Ranked .5 (4) and .1 (3); then 1 and 2, then 0 without a positive pixel.
+    assert table.order.tolist() == [4, 3, 1, 2, 0]
+    assert table.rows[3]["outside mask share"] == 1  # stays as it is
     assert [list(row.values())[:4] for row in table.classes] == [
         ["b", 3, 1, 0],
         ["a", 2, 0, 2],

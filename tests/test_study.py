@@ -25,9 +25,11 @@ def inverted(images, class_index=None):
 
 
 def by_class(images, class_index):
-    return brightness(images) * np.where(np.asarray(class_index) == 1, 1, -1)[
-        :, None, None
-    ] + 2
+    return (
+        brightness(images)
+        * np.where(np.asarray(class_index) == 1, 1, -1)[:, None, None]
+        + 2
+    )
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ _LAZY = {
     "load_masks": "_pipeline",
 }
 
-__all__ = ["ImageTable", "csv_table", "folder", "fracatlas", "imageclef", "isic", "mura"]
-__all__ += ["Phantom", "neuromelanin", "neuromelanin_phantom", "simulated"]
+__all__ = ["ImageTable", "csv_table", "folder", "fracatlas", "imageclef", "isic"]
+__all__ += ["Phantom", "mura", "neuromelanin", "neuromelanin_phantom", "simulated"]
 __all__ += ["crop", "split_by_group", *_LAZY]
 
 

@@ -3,15 +3,15 @@
 Each layer's LayerCAM map M_l (see `hrcam.maps.layer_cam`) is taken over its maximum.
 Most values of shallow layers are far below theirs, so those layers are lifted:
 
-    M_l <- tanh(gamma * M_l / max(M_l)),  gamma = 2        (Eq. 9, shallow layers)
+    M_l <- tanh(gamma * M_l / max(M_l)),  gamma = 2        (shallow layers)
     M_l <- M_l / max(M_l)                                  (deep layers)
     M = max_l upsample(M_l)                                (at each pixel)
 
 Choices:
 
-* Shallow are all layers but the last two given, as the first three of the paper's
-  five (VGG-16); with one or two layers none is. Lifting all layers would not change
-  the order of the pixels: tanh is monotone.
+* The paper lifts its shallow stages; that these are all layers but the last two given
+  is our reading (three of the five of a VGG-16). With one or two layers none is.
+  Lifting all layers would not change the order of the pixels: tanh is monotone.
 * Maximum and tanh are taken at the layer's own size, then bilinear upsampling with
   half-pixel centres. The layers are `feature_layers(model)`.
 * A layer whose map is blank adds nothing.

@@ -9,8 +9,7 @@ of the masked image, by the whole network, is the map's weight. No derivative is
 
 Choices:
 
-* S is the score before softmax or sigmoid (the paper's "logit"). The authors' public
-  code takes the probability and no softmax over the maps instead.
+* S is the score before softmax or sigmoid; libraries differ, see docs/conformity.md.
 * The baseline X_b is left out: it is the same for all k, and softmax does not see
   what is common.
 * A map without range (a dead unit, a constant) points at no place: weight 0, and it

@@ -12,6 +12,7 @@ from hrcam import plots
 from hrcam.evaluation import THRESHOLDS, markdown_table, score_rows
 from hrcam.statistics import compare, summarize
 from hrcam.study import ImageScores, Study
+from hrcam.study.run import quiet_maps
 from hrcam.sweep import ThresholdCounts, threshold_curve
 
 NUM_DRAWN = 6  # methods in the sheet of pictures
@@ -38,7 +39,8 @@ def write_study(
       method's scores with quartiles, bootstrap intervals and what was left out, why;
     * `tests.md`, `.csv`: every method against the reference, score by score;
     * `per_image.csv`: every score of every image, by row number;
-    * `boxes.png` (figure 3), `curves.png` (ROC and precision-recall);
+    * `boxes.png` (figure 3), `curves.png` (ROC and precision-recall, of the methods
+      that mapped all images);
     * `sheet.png`: the two images on which the reference does best by pixel average
       precision, the two in the middle and the two worst.
 
@@ -80,6 +82,7 @@ def write_study(
     curves = {
         title: threshold_curve(ThresholdCounts(*result[1:5]))
         for title, result in results.items()
+        if result.mapped.all()  # curves of the same images
     }
     plots.threshold_curves(curves).savefig(directory / "curves.png", dpi=150)
     _draw_sheet(directory / "sheet.png", study, results[reference], reference, drawn)
@@ -168,7 +171,7 @@ def _draw_sheet(file: Path, study: Study, result, reference: str, drawn) -> None
     rows = np.array([*places])
     images, masks = study.load(rows)
     classes = np.asarray(study.class_index)[rows]
-    maps = {title: study.methods[title](images, classes) for title in drawn}
+    maps = {title: quiet_maps(study.methods[title], images, classes) for title in drawn}
     titles = [f"{reference} AP {precision[r]:.2f}\nimage {r}" for r in rows]
     sheet = plots.comparison_sheet(images, maps, masks, row_titles=titles)
     sheet.savefig(file, dpi=150)

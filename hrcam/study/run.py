@@ -131,11 +131,15 @@ def faithfulness_scores(
     return score
 
 
-def _score(method, images, masks, classes, further) -> ImageScores:
+def quiet_maps(method: Callable, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Maps without a warning for each blank one of thousands: a study counts them."""
     with warnings.catch_warnings():
-        # Blank maps are counted here: no warning for each of thousands.
         warnings.filterwarnings("ignore", ".*no positive value", UserWarning)
-        raw = method(images, classes)
+        return method(images, classes)
+
+
+def _score(method, images, masks, classes, further) -> ImageScores:
+    raw = quiet_maps(method, images, classes)
     return ImageScores(
         score_maps({"": raw}, masks)[""],
         *threshold_counts(min_max_normalize(raw), masks),
