@@ -23,7 +23,12 @@ import numpy as np
 
 import hrcam
 from hrcam.methods import COSTLY, METHODS, explainers
-from hrcam.report import claim_directory, write_layer_analysis, write_study
+from hrcam.report import (
+    claim_directory,
+    write_layer_analysis,
+    write_shortcuts,
+    write_study,
+)
 
 LIMITS = {METHODS[name].title: 96 for name in COSTLY}  # images
 HEADS = {"HR-CAM": False, "HR-CAM standardized": True}  # name: standardize
@@ -120,6 +125,24 @@ def main() -> None:
                 masks,
                 1,
                 pooled_check.labels,
+                facts=facts,
+            )
+        )
+    # 6. Which images' maps lie outside the body or on letters, worst first.
+    grey = images.mean(axis=-1)
+    regions = {"fracture": masks, "body": hrcam.regions.body_mask(grey)}
+    regions["letters"] = hrcam.regions.burnt_in_mask(grey)
+    for title in ("CAM", "HR-CAM"):
+        print(
+            write_shortcuts(
+                args.out / f"shortcuts {title}",
+                images,
+                study.methods[title](images, study.class_index),
+                fractures.labels,
+                regions,
+                method=f"{title} of fractured",
+                expected="body",
+                class_names=fractures.class_names,
                 facts=facts,
             )
         )

@@ -23,7 +23,12 @@ import numpy as np
 
 import hrcam
 from hrcam.methods import COSTLY, METHODS, explainers
-from hrcam.report import claim_directory, write_layer_analysis, write_study
+from hrcam.report import (
+    claim_directory,
+    write_layer_analysis,
+    write_shortcuts,
+    write_study,
+)
 
 CLASSES = {2017: "melanoma", 2019: "MEL"}
 BUILDERS = {"vgg16": hrcam.build_vgg16, "resnet50": hrcam.build_resnet50}
@@ -129,6 +134,22 @@ def main() -> None:
                 masks[melanoma],
                 1,
                 pooled_check.labels,
+                facts=facts,
+            )
+        )
+    # 6. Which images' maps lie outside the lesion, or on the frame, worst first.
+    regions = {"lesion": masks, "frame": hrcam.regions.frame_mask(test_images)}
+    for title in ("CAM", "HR-CAM"):
+        print(
+            write_shortcuts(
+                args.out / f"shortcuts {title}",
+                test_images,
+                methods[title](test_images, predicted),
+                test.labels,
+                regions,
+                method=f"{title} of the predicted class",
+                expected="lesion",
+                class_names=test.class_names,
                 facts=facts,
             )
         )

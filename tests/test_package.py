@@ -121,6 +121,7 @@ NUMPY_ONLY = [
     "hrcam.plots",
     "hrcam.regions",
     "hrcam.regions._body",
+    "hrcam.regions._frame",
     "hrcam.regions._letters",
     "hrcam.report.comparison",
     "hrcam.report.directory",

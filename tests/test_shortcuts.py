@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from hrcam.metrics import energy_inside
-from hrcam.shortcuts import Share, frame_mask, region_shares, shortcut_table
+from hrcam.regions import frame_mask
+from hrcam.shortcuts import Share, region_shares, shortcut_table
 
 # 4x4, by hand: the left half has 1 + 2 + 3 = 6 of 8, the corner pixel 1, the bottom
 # row 3 + 2 = 5; negative values are left out.

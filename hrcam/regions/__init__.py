@@ -1,4 +1,4 @@
-"""Where on a radiograph may a network look that is not anatomy? A heuristic.
+"""Where on an image may a network look that is not the finding? Heuristics.
 
 A classifier can learn the hospital from the letters (R, L, a logo) that its machine
 burns into each image, or from the shape of the collimated field, instead of the
@@ -30,7 +30,10 @@ Reference:
 import numpy as np
 
 from hrcam.regions._body import find_body
+from hrcam.regions._frame import frame_mask
 from hrcam.regions._letters import find_letters
+
+__all__ = ["body_mask", "burnt_in_mask", "frame_mask", "response_shares"]
 
 SMALLEST_SIDE = 32  # pixels; below it the lengths here round to nothing
 

@@ -45,16 +45,20 @@ def maps(model, layer, images, class_index):
     found = {}
     for name, method in METHODS.items():
         with method(network, [network.features]) as explain:
-            as_returned = explain(x, targets)
             kept = explain.activations_and_grads
+            if explain.uses_gradients:
+                as_returned = explain(x, targets)
+                gradient = kept.gradients[0].numpy()
+            else:
+                kept(x)
+                gradient = None
             features = kept.activations[0].numpy()
-            gradient = kept.gradients[0].numpy() if explain.uses_gradients else None
             signed = explain.get_cam_image(
                 x, network.features, targets, features, gradient, False
             )
         found[name] = signed if name in SIGNED else np.maximum(signed, 0)
         if name == "grad_cam":
-            found["as returned"] = np.asarray(as_returned)
+            found["as returned"] = as_returned
     return found
 
 
