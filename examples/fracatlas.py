@@ -30,6 +30,11 @@ from hrcam.report import (
     write_study,
 )
 
+BUILDERS = {
+    "resnet50": hrcam.build_resnet50,
+    "vgg16": hrcam.build_vgg16,
+    "small": hrcam.build_small_net,
+}
 LIMITS = {METHODS[name].title: 96 for name in COSTLY}  # images
 HEADS = {"HR-CAM": False, "HR-CAM standardized": True}  # name: standardize
 
@@ -150,16 +155,14 @@ def main() -> None:
 
 
 def train_base(args, train, train_batches, check_batches) -> keras.Model:
-    """Fine-tunes ResNet-50, or opens it where a finished run left it."""
+    """Fine-tunes the network, or opens it where a finished run left it."""
     directory = args.out / "base"
     if (directory / "finished").exists():
         return hrcam.load_model(directory / "best.keras")
-    model = hrcam.build_resnet50(
-        (args.image_size, args.image_size, 3),
-        num_classes=2,
-        weights=None if args.weights == "none" else args.weights,
-        preprocessing="caffe",
-    )
+    options = {}
+    if args.weights != "none":  # weights ask for a network that they fit
+        options = {"weights": args.weights, "preprocessing": "caffe"}
+    model = BUILDERS[args.base]((args.image_size, args.image_size, 3), 2, **options)
     counts = np.bincount(train.labels)
     hrcam.fit_base_model(
         model,
@@ -180,10 +183,11 @@ def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--base", choices=list(BUILDERS), default="resnet50")
     parser.add_argument(
         "--weights",
         default="imagenet",
-        help="imagenet (downloaded by Keras), none, or a file of ResNet-50 weights",
+        help="imagenet (downloaded by Keras), none, or a file; none for small",
     )
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=6)
@@ -192,6 +196,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs", "fracatlas"))
     args = parser.parse_args()
+    if args.base == "small" and args.weights != "none":
+        parser.error("--base small has no weights to start from: --weights none")
     claim_directory(args.out, {k: v for k, v in vars(args).items() if k != "out"})
     return args
 

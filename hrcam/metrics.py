@@ -42,7 +42,7 @@ def sensitivity_specificity(
     Reference:
         Shinde et al. (2021), PeerJ CS 7:e622, section "Simulated data", figure 3.
     """
-    maps, masks = _checked(maps, masks)
+    maps, masks = checked(maps, masks)
     if maps.size and (maps.min() < 0 or maps.max() > 1):
         raise ValueError(
             "`maps` must be in [0, 1], or the thresholds mean nothing. Received: "
@@ -170,7 +170,7 @@ def energy_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 def _score_each(score: Callable, maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Returns one score an image; image by image, so memory stays that of one."""
-    maps, masks = _checked(maps, masks)
+    maps, masks = checked(maps, masks)
     scores = [score(one_map, mask) for one_map, mask in zip(maps, masks, strict=True)]
     return np.array(scores, np.float64)
 
@@ -227,7 +227,8 @@ def _energy_inside(one_map, mask):
     return energy[mask].sum() / energy.sum()
 
 
-def _checked(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns maps in floats and masks in bool; raises what the scores say."""
     maps, masks = np.asarray(maps), np.asarray(masks)
     if maps.ndim != 3 or maps.shape != masks.shape or 0 in maps.shape[1:]:
         raise ValueError(

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrcam.metrics import _checked
+from hrcam.metrics import checked
 
 SWEEP = np.linspace(0, 1, 101)
 
@@ -93,7 +93,7 @@ def threshold_counts(
         ValueError: If a map leaves [0, 1] or holds NaN, if the shapes differ, if a
             mask is not 0/1, or if the thresholds do not rise within [0, 1].
     """
-    maps, masks = _checked(maps, masks)
+    maps, masks = checked(maps, masks)
     if maps.size and (maps.min() < 0 or maps.max() > 1):
         raise ValueError(
             "`maps` must be in [0, 1], or the thresholds mean nothing. Received: "

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from hrcam.methods import METHODS
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -37,7 +39,8 @@ def test_simulated(tmp_path):
     head = record["facts"]["head scores"]["HR-CAM"]
     assert 0 <= head["held out"]["auc"] <= 1
     assert 0 <= head["in training"]["val_agreement"] <= 1
-    for name in ("sheet.png", "boxes.png", "hrcam.keras", "base/best.keras"):
+    check_study(tmp_path)
+    for name in ("hrcam.keras", "base/best.keras"):
         assert (tmp_path / name).stat().st_size > 0
 
 
@@ -78,24 +81,75 @@ def isic_tree(root, num_images):
     csv.write_text("\n".join(lines) + "\n")
 
 
+def check_study(out):
+    record = json.loads((out / "scores.json").read_text())
+    assert {method.title for method in METHODS.values()} | {"HR-CAM standardized"} == {
+        row["method"] for row in record["scores"]
+    }
+    for name in ("sheet.png", "boxes.png", "curves.png", "tests.md", "summary.csv"):
+        assert (out / name).stat().st_size > 0
+
+
+def check_layers_and_shortcuts(out):
+    for name in ("layers HR-CAM", "layers HR-CAM standardized"):
+        assert "block4_relu" in (out / name / "layers.md").read_text()
+        assert (out / name / "layer_weights.png").stat().st_size > 0
+    for name in ("shortcuts CAM", "shortcuts HR-CAM"):
+        assert (out / name / "worst.png").stat().st_size > 0
+
+
 def test_isic(tmp_path):
     isic_tree(tmp_path, 30)
     broken = tmp_path / "ISIC-2017_Training_Data" / "ISIC_0000001.jpg"
     broken.write_bytes(broken.read_bytes()[:100])
     out = tmp_path / "out"
-    options = ["--data-dir", tmp_path, "--weights", "none", "--image-size", 32]
-    options += ["--epochs", 1, "--head-epochs", 2, "--out", out]
+    options = ["--data-dir", tmp_path, "--base", "small", "--weights", "none"]
+    options += ["--image-size", 32, "--epochs", 1, "--head-epochs", 2, "--out", out]
     code, shown, errors = run("isic.py", *options)
     assert code == 0, errors
     assert "Left out ISIC_0000001.jpg" in shown
     for name in ("melanoma", "all"):
-        record = json.loads((out / name / "scores.json").read_text())
-        assert {"centre prior", "image darkness", "HR-CAM", "CAM", "Grad-CAM"} <= {
-            row["method"] for row in record["scores"]
-        }
-        assert (out / name / "sheet.png").stat().st_size > 0
+        check_study(out / name)
+    check_layers_and_shortcuts(out)
     text = (out / "all" / "scores.md").read_text()
     assert str(tmp_path) not in text  # no absolute path in a result
+
+
+def fracture_tree(root, fracatlas_tree, num_images):
+    """The made FracAtlas with every third image fractured and outlined."""
+    fracatlas_tree(root, num_images)
+    images, notes = root / "images", root / "Annotations" / "COCO JSON"
+    notes.mkdir(parents=True)
+    lines = (root / "dataset.csv").read_text().splitlines()
+    record = {"images": [], "annotations": [], "categories": []}
+    for i, line in enumerate(lines[1:]):
+        if i % 3 == 0:
+            name = line.split(",")[0]
+            (images / "Non_fractured" / name).rename(images / "Fractured" / name)
+            lines[i + 1] = line[:-1] + "1"
+            picture = cv2.imread(str(images / "Fractured" / name))
+            picture[5:12, 8:16] = 250
+            cv2.imwrite(str(images / "Fractured" / name), picture)
+            size = {"width": 24, "height": 20}
+            record["images"].append({"id": i, "file_name": name} | size)
+            outline = [[8, 5, 15, 5, 15, 11, 8, 11]]
+            note = {"id": i, "image_id": i, "category_id": 0, "segmentation": outline}
+            record["annotations"].append(note)
+    (root / "dataset.csv").write_text("\n".join(lines) + "\n")
+    (notes / "COCO_fracture_masks.json").write_text(json.dumps(record))
+
+
+def test_fracatlas(tmp_path, fracatlas_tree):
+    fracture_tree(tmp_path, fracatlas_tree, 60)
+    out = tmp_path / "out"
+    options = ["--data-dir", tmp_path, "--base", "small", "--weights", "none"]
+    options += ["--image-size", 32, "--epochs", 1, "--head-epochs", 2, "--out", out]
+    code, shown, errors = run("fracatlas.py", *options)
+    assert code == 0, errors
+    check_study(out / "fractures")
+    check_layers_and_shortcuts(out)
+    assert "| HR-CAM |" in shown
+    assert str(tmp_path) not in (out / "fractures" / "scores.md").read_text()
 
 
 def test_anatomy(tmp_path, fracatlas_tree):
