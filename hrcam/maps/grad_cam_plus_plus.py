@@ -17,7 +17,8 @@ Choices:
 
 * Only g > 0 counts, so alpha is computed as 1 / (2 + g sum A), with no 0/0; where
   the denominator is 0 all the same (features below 0, before an activation), alpha
-  is 0. After a ReLU the denominator is at least 2.
+  is 0; near 0 it is huge, so take a layer after its activation. After a ReLU the
+  denominator is at least 2.
 * The layer is the last feature layer (after its activation); rectified at its own
   size; bilinear upsampling with half-pixel centres. One sigmoid unit: class 0 is the
   negative score.
