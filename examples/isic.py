@@ -123,7 +123,14 @@ def main() -> None:
         results = hrcam.study.score_study(study, args.out / name, progress=True)
         share = {"mask share": round(float(outlines.mean()), 4)}
         print(
-            write_study(args.out / name, study, results, "HR-CAM", facts=facts | share)
+            write_study(
+                args.out / name,
+                study,
+                results,
+                "HR-CAM",
+                facts=facts | share,
+                progress=True,
+            )
         )
 
     # 5. Which layers each head leans on, by the features of the images that chose it.

@@ -96,7 +96,7 @@ def main() -> None:
         limits=LIMITS,
     )
     results = hrcam.study.score_study(study, args.out, progress=True)
-    print(write_study(args.out, study, results, "HR-CAM", facts=facts))
+    print(write_study(args.out, study, results, "HR-CAM", facts=facts, progress=True))
 
     # 5. Which layers each head leans on, by the features of the images that chose it.
     for name, head in heads.items():

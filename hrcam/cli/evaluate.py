@@ -113,7 +113,7 @@ def evaluate(
         further = faithfulness_scores(classifier, white) if faithful else None
         study = Study(bound, load, classes, table.groups, further=further)
         results = score_study(study, out, progress=True)
-        shown = write_study(out, study, results, facts=facts, seed=seed)
+        shown = write_study(out, study, results, facts=facts, seed=seed, progress=True)
     except (OSError, ValueError, TypeError) as error:
         raise failure(error) from error
     console.print(shown, soft_wrap=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.progress import track
 
 from hrcam import plots
 from hrcam.evaluation import THRESHOLDS, markdown_table, score_rows
@@ -32,6 +33,7 @@ def write_study(
     drawn: Sequence[str] | None = None,
     facts: Mapping[str, Any] | None = None,
     seed: int = 0,
+    progress: bool = False,
 ) -> str:
     """Writes what came out of `hrcam.study.score_study`.
 
@@ -52,6 +54,7 @@ def write_study(
         drawn: The methods in the sheet; `None`: the first six.
         facts: What made the numbers (seed, size, accuracy, ...), written beside them.
         seed: Of the bootstrap.
+        progress: Whether to show bars.
 
     Returns:
         The table of scores in Markdown.
@@ -70,10 +73,12 @@ def write_study(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     table = _write_scores(directory, results, dict(facts or {}))
-    _write_csv(directory / "summary.csv", _summary_rows(results, study.groups, seed))
+    _write_csv(
+        directory / "summary.csv", _summary_rows(results, study.groups, seed, progress)
+    )
     _write_csv(directory / "per_image.csv", _image_rows(results, study.class_index))
     if len(results) > 1:
-        _write_tests(directory, results, reference, study.groups, seed)
+        _write_tests(directory, results, reference, study.groups, seed, progress)
     boxes = {
         title: (result.scores.sensitivity, result.scores.specificity)
         for title, result in results.items()
@@ -105,9 +110,11 @@ def _write_scores(directory: Path, results, facts: dict[str, Any]) -> str:
     return table
 
 
-def _summary_rows(results, groups, seed: int) -> list[dict[str, Any]]:
+def _summary_rows(results, groups, seed, progress) -> list[dict[str, Any]]:
     rows = []
-    for title, result in results.items():
+    for title, result in track(
+        results.items(), "Intervals", len(results), disable=not progress
+    ):
         for score, values in result.columns().items():
             summary = summarize(values, groups, reasons=result.reasons(), seed=seed)
             left_out = "; ".join(f"{n} {why}" for why, n in summary.left_out.items())
@@ -128,10 +135,12 @@ def _image_rows(results, class_index) -> list[dict[str, Any]]:
     return rows
 
 
-def _write_tests(directory: Path, results, reference: str, groups, seed: int) -> None:
+def _write_tests(
+    directory: Path, results, reference: str, groups, seed, progress
+) -> None:
     columns = {title: result.columns() for title, result in results.items()}
     rows, text = [], [f"{TESTS_NOTE} Reference: {reference}.", ""]
-    for score in columns[reference]:
+    for score in track(columns[reference], "Tests", disable=not progress):
         scores = {title: column[score] for title, column in columns.items()}
         compared = compare(scores, reference, groups, seed=seed)
         rows += [{"score": score} | c._asdict() for c in compared]
