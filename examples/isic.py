@@ -2,11 +2,12 @@
 
 Run: python examples/isic.py --data-dir isic2017 --weights imagenet
 
-Fine-tunes ResNet-50 (or VGG-16) on melanoma against the rest (ISIC 2017 or 2019, see
+Fine-tunes ResNet-50 (or another) on melanoma against the rest (ISIC 2017 or 2019, see
 `hrcam.datasets.isic` for the folders and where they come from), trains the HR-CAM
 head, and scores every method's maps of a held-out fifth against the lesion masks,
-beside controls that know nothing of the network. A run that was stopped goes on where
-it was with the same --out.
+beside controls that know nothing of the network. Then says which layers the head leans
+on, and whose maps lie outside the lesion. A run that was stopped goes on where it was
+with the same --out.
 
 Reference:
     Shinde et al. (2021), https://doi.org/10.7717/peerj-cs.622; the scores against
@@ -14,206 +15,51 @@ Reference:
 """
 
 import argparse
-import datetime
-from functools import partial
 from pathlib import Path
 
-import keras
 import numpy as np
-
-import hrcam
-from hrcam.methods import COSTLY, METHODS, explainers
-from hrcam.report import (
-    claim_directory,
-    write_layer_analysis,
-    write_shortcuts,
-    write_study,
+from fine_tuning import (
+    explain_layers,
+    fine_tune,
+    list_shortcuts,
+    parse_arguments,
+    score_maps_of,
 )
 
+import hrcam
+
 CLASSES = {2017: "melanoma", 2019: "MEL"}
-BUILDERS = {
-    "resnet50": hrcam.build_resnet50,
-    "vgg16": hrcam.build_vgg16,
-    "small": hrcam.build_small_net,
-}
-LIMITS = {METHODS[name].title: 96 for name in COSTLY}  # images
-HEADS = {"HR-CAM": False, "HR-CAM standardized": True}  # name: standardize
 
 
 def main() -> None:
     """Runs the study and writes everything to one folder."""
-    args = parse_arguments()
-    keras.utils.set_random_seed(args.seed)
-
-    # 1. Data: a fifth is held out, a tenth chooses the best epoch; lesions stay whole.
-    table = hrcam.datasets.isic(args.data_dir, args.year, CLASSES[args.year])
-    table, unreadable = hrcam.datasets.drop_unreadable(table)
-    for path, reason in unreadable.items():
-        print(f"Left out {path.name}: {reason}")
-    train, check, test = hrcam.datasets.split_by_group(
-        table, (0.7, 0.1, 0.2), seed=args.seed
-    )
-    print(f"{len(train)} images to train, {len(check)} to choose, {len(test)} held out")
-    augment = hrcam.datasets.Augmentation(flip=True, shift=0.1, rotate=45)
-    train_batches = hrcam.datasets.image_dataset(
-        train, args.image_size, shuffle=True, augment=augment, seed=args.seed
-    )
-    check_batches = hrcam.datasets.image_dataset(check, args.image_size)
-    test_images = hrcam.datasets.load_images(test, args.image_size)
-
-    # 2. Base model, melanoma weighed up to the number of the others.
-    base_model = train_base(args, train, train_batches, check_batches)
-    base_scores = hrcam.evaluate_classifier(base_model, test_images, test.labels)
-    print("Base model on the held-out images:", base_scores)
-
-    # 3. The HR-CAM head on two augmented copies of each training image: once as in the
-    #    paper, once on standardised features. Both learn from the same pooled vectors.
-    heads = {name: hrcam.build_hrcam_model(base_model) for name in HEADS}
-    pooled, pooled_check = (
-        hrcam.pool_features(
-            heads["HR-CAM"], batches, copies=copies, base_model=base_model
-        )
-        for batches, copies in ((train_batches, 2), (check_batches, 1))
-    )
-    head_scores = {}
-    for name, standardize in HEADS.items():
-        history = hrcam.fit_hrcam_head(
-            heads[name],
-            pooled,
-            validation_data=pooled_check,
-            epochs=args.head_epochs,
-            early_stopping=10,
-            class_weight="balanced",
-            standardize=standardize,
-        )
-        scores = hrcam.evaluate_classifier(heads[name], test_images, test.labels)
-        head_scores[name] = {"held out": scores, "in training": history.report}
-        print(f"{name} head on the held-out images:", scores)
-    heads["HR-CAM"].save(args.out / "hrcam.keras")
-
-    # 4. Scores of every method's map, against the lesion: the melanoma map of
-    #    melanomas, and the map of each image's predicted class.
-    facts = vars(args) | {
-        "data_dir": args.data_dir.name,
-        "weights": Path(args.weights).name,
-        "out": args.out.name,
-        "date": datetime.date.today().isoformat(),
-        "base scores": base_scores,
-        "head scores": head_scores,
-    }
-    masks = hrcam.datasets.load_masks(test, args.image_size)
-    melanoma = np.flatnonzero(test.labels == 1)
-    predicted = base_model.predict(test_images, verbose=0).argmax(axis=1)
-    standardized = partial(hrcam.hr_cam, heads["HR-CAM standardized"])
-    methods = explainers(METHODS, base_model, heads["HR-CAM"])
-    methods["HR-CAM standardized"] = standardized
-    for name, chosen, classes in (
-        ("melanoma", melanoma, np.ones(len(melanoma), int)),
-        ("all", np.arange(len(test)), predicted),
-    ):
-        shown, outlines = test_images[chosen], masks[chosen]
-        print(f"Maps of {len(shown)} images ({name})")
-        study = hrcam.study.Study(
-            methods,
-            lambda rows, shown=shown, outlines=outlines: (shown[rows], outlines[rows]),
-            classes,
-            test.groups[chosen],
-            LIMITS,
-        )
-        results = hrcam.study.score_study(study, args.out / name, progress=True)
-        share = {"mask share": round(float(outlines.mean()), 4)}
-        print(
-            write_study(
-                args.out / name,
-                study,
-                results,
-                "HR-CAM",
-                facts=facts | share,
-                progress=True,
-            )
-        )
-
-    # 5. Which layers each head leans on, by the features of the images that chose it.
-    for name, head in heads.items():
-        print(f"Layers of {name}:")
-        print(
-            write_layer_analysis(
-                args.out / f"layers {name}",
-                head,
-                pooled_check.vectors,
-                test_images[melanoma],
-                masks[melanoma],
-                1,
-                pooled_check.labels,
-                facts=facts,
-            )
-        )
-    # 6. Which images' maps lie outside the lesion, or on the frame, worst first.
-    regions = {"lesion": masks, "frame": hrcam.regions.frame_mask(test_images)}
-    for title in ("CAM", "HR-CAM"):
-        print(
-            write_shortcuts(
-                args.out / f"shortcuts {title}",
-                test_images,
-                methods[title](test_images, predicted),
-                test.labels,
-                regions,
-                method=f"{title} of the predicted class",
-                expected="lesion",
-                class_names=test.class_names,
-                facts=facts,
-            )
-        )
-    print(f"Wrote tables and pictures to {args.out}")
-
-
-def train_base(args, train, train_batches, check_batches) -> keras.Model:
-    """Fine-tunes the network, or opens it where a finished run left it."""
-    directory = args.out / "base"
-    if (directory / "finished").exists():
-        return hrcam.load_model(directory / "best.keras")
-    options = {}
-    if args.weights != "none":  # weights ask for a network that they fit
-        options = {"weights": args.weights, "preprocessing": "caffe"}
-    model = BUILDERS[args.base]((args.image_size, args.image_size, 3), 2, **options)
-    counts = np.bincount(train.labels)
-    hrcam.fit_base_model(
-        model,
-        train_batches,
-        validation_data=check_batches,
-        epochs=args.epochs,
-        learning_rate=keras.optimizers.schedules.CosineDecay(
-            args.learning_rate, args.epochs * len(train_batches)
-        ),
-        class_weight={c: len(train) / (2 * counts[c]) for c in (0, 1)},
-        directory=directory,
-        verbose=2,
-    )
-    return model
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--year", type=int, choices=list(CLASSES), default=2017)
-    parser.add_argument("--base", choices=list(BUILDERS), default="resnet50")
-    parser.add_argument(
-        "--weights",
-        default="imagenet",
-        help="imagenet (downloaded by Keras), none, or a file; none for small",
+    args = parse_arguments(parser, image_size=128, epochs=8, learning_rate=3e-4)
+
+    # 1. Networks: melanoma against the rest; lesions stay whole.
+    table = hrcam.datasets.isic(args.data_dir, args.year, CLASSES[args.year])
+    augment = hrcam.datasets.Augmentation(flip=True, shift=0.1, rotate=45)
+    tuned = fine_tune(args, table, augment)
+
+    # 2. Maps against the lesion: the melanoma map of melanomas, and the map of each
+    #    image's predicted class.
+    test, images = tuned.test, tuned.images
+    masks = hrcam.datasets.load_masks(test, args.image_size)
+    sick = test.labels == 1
+    predicted = tuned.base_model.predict(images, verbose=0).argmax(axis=1)
+    ones = np.ones(sick.sum(), int)
+    score_maps_of(
+        args.out / "melanoma", tuned, images[sick], masks[sick], ones, test.groups[sick]
     )
-    parser.add_argument("--image-size", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--head-epochs", type=int, default=100)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs", "isic"))
-    args = parser.parse_args()
-    if args.base == "small" and args.weights != "none":
-        parser.error("--base small has no weights to start from: --weights none")
-    claim_directory(args.out, {k: v for k, v in vars(args).items() if k != "out"})
-    return args
+    score_maps_of(args.out / "all", tuned, images, masks, predicted, test.groups)
+
+    # 3. Which layers, and whose maps lie outside the lesion or on the frame.
+    explain_layers(args.out, tuned, images[sick], masks[sick])
+    regions = {"lesion": masks, "frame": hrcam.regions.frame_mask(images)}
+    list_shortcuts(args.out, tuned, images, test.labels, predicted, regions, "lesion")
+    print(f"Wrote tables and pictures to {args.out}")
 
 
 if __name__ == "__main__":

@@ -15,32 +15,32 @@ Reference:
 """
 
 import argparse
-import datetime
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
+from fine_tuning import (
+    parse_arguments,
+    readable,
+    shown_arguments,
+    train_base,
+    train_heads,
+)
 
 import hrcam
 from hrcam.datasets.mura import PARTS
 from hrcam.evaluation import markdown_table
-from hrcam.report import claim_directory
 
-BUILDERS = {
-    "resnet50": hrcam.build_resnet50,
-    "vgg19": hrcam.build_vgg19,
-    "small": hrcam.build_small_net,
-}
-HEADS = {"HR-CAM": False, "HR-CAM standardized": True}  # name: standardize
 SHOWN = ("balanced_accuracy", "f1_macro", "auc")
 NUM_ROWS = 6
 
 
 def main() -> None:
     """Runs the study and writes everything to one folder."""
-    args = parse_arguments()
-    keras.utils.set_random_seed(args.seed)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--part", choices=PARTS, help="default: the whole arm")
+    args = parse_arguments(parser, image_size=224, epochs=6, learning_rate=1e-4)
 
     # 1. Data: patients stay whole; the published `valid` split is the test.
     train, check = hrcam.datasets.split_by_group(
@@ -60,25 +60,10 @@ def main() -> None:
     base_model = train_base(args, train, train_batches, check_batches)
     scores = {"base model": test_scores(base_model, test_batches, test)}
 
-    # 3. The HR-CAM head, once as in the paper and once on standardised features; both
-    #    learn from the same pooled vectors.
-    heads = {name: hrcam.build_hrcam_model(base_model) for name in HEADS}
-    pooled, pooled_check = (
-        hrcam.pool_features(heads["HR-CAM"], batches, base_model=base_model)
-        for batches in (train_batches, check_batches)
-    )
-    for name, standardize in HEADS.items():
-        hrcam.fit_hrcam_head(
-            heads[name],
-            pooled,
-            validation_data=pooled_check,
-            epochs=args.head_epochs,
-            early_stopping=10,
-            class_weight="balanced",
-            standardize=standardize,
-        )
-        scores[name] = test_scores(heads[name], test_batches, test)
-    heads["HR-CAM"].save(args.out / "hrcam.keras")
+    # 3. The HR-CAM head, once as in the paper and once on standardised features.
+    heads, _, _ = train_heads(args, base_model, train_batches, check_batches, copies=1)
+    for name, head in heads.items():
+        scores[name] = test_scores(head, test_batches, test)
 
     # 4. Numbers, and maps of the class abnormal for the first abnormal studies.
     print(write_scores(args, scores, [len(part) for part in (train, check, test)]))
@@ -90,35 +75,7 @@ def load(args, split: str) -> hrcam.datasets.ImageTable:
     """The table of one split, without files that cannot be read."""
     parts = None if args.part is None else (args.part,)
     table = hrcam.datasets.mura(args.data_dir, split, parts=parts)
-    table, unreadable = hrcam.datasets.drop_unreadable(table)
-    for path, reason in unreadable.items():
-        print(f"Left out {path.relative_to(args.data_dir)}: {reason}")
-    return table
-
-
-def train_base(args, train, train_batches, check_batches) -> keras.Model:
-    """Fine-tunes the base model, or opens it where a finished run left it."""
-    directory = args.out / "base"
-    if (directory / "finished").exists():
-        return hrcam.load_model(directory / "best.keras")
-    options = {}
-    if args.weights != "none":  # weights ask for a network that they fit
-        options = {"weights": args.weights, "preprocessing": "caffe"}
-    model = BUILDERS[args.base]((args.image_size, args.image_size, 3), 2, **options)
-    counts = np.bincount(train.labels)
-    hrcam.fit_base_model(
-        model,
-        train_batches,
-        validation_data=check_batches,
-        epochs=args.epochs,
-        learning_rate=keras.optimizers.schedules.CosineDecay(
-            args.learning_rate, args.epochs * len(train_batches)
-        ),
-        class_weight={c: len(train) / (2 * counts[c]) for c in (0, 1)},
-        directory=directory,
-        verbose=2,
-    )
-    return model
+    return readable(table)
 
 
 def test_scores(model, batches, test) -> dict[str, dict]:
@@ -145,13 +102,7 @@ def write_scores(args, scores, counts) -> str:
         for level, found in levels.items()
     ]
     table = markdown_table(rows)
-    facts = vars(args) | {
-        "data_dir": args.data_dir.name,
-        "weights": Path(args.weights).name,
-        "out": args.out.name,
-        "date": datetime.date.today().isoformat(),
-        "images (train, check, test)": counts,
-    }
+    facts = shown_arguments(args) | {"images (train, check, test)": counts}
     record = json.dumps({"facts": facts, "scores": scores}, indent=2)
     (args.out / "scores.json").write_text(record + "\n")
     lines = [f"- {name}: {value}" for name, value in facts.items()]
@@ -176,30 +127,6 @@ def draw(args, base_model, head, test) -> None:
     titles = [f"abnormal, predicted {p:.2f} abnormal" for p in probabilities]
     sheet = hrcam.plots.comparison_sheet(images, maps, row_titles=titles)
     sheet.savefig(args.out / "sheet.png", dpi=150)
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--part", choices=PARTS, help="default: the whole arm")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--base", choices=list(BUILDERS), default="resnet50")
-    parser.add_argument(
-        "--weights",
-        default="imagenet",
-        help="imagenet (downloaded by Keras), none, or a file; none for small",
-    )
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--head-epochs", type=int, default=100)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs", "mura"))
-    args = parser.parse_args()
-    if args.base == "small" and args.weights != "none":
-        parser.error("--base small has no weights to start from: --weights none")
-    claim_directory(args.out, {k: v for k, v in vars(args).items() if k != "out"})
-    return args
 
 
 if __name__ == "__main__":
