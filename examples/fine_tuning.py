@@ -82,18 +82,18 @@ def parse_arguments(
     return args
 
 
-def readable(table: hrcam.datasets.ImageTable) -> hrcam.datasets.ImageTable:
+def readable(args, table: hrcam.datasets.ImageTable) -> hrcam.datasets.ImageTable:
     """The table without files that cannot be read, which are named."""
     table, unreadable = hrcam.datasets.drop_unreadable(table)
     for path, reason in unreadable.items():
-        print(f"Left out {path.name}: {reason}")
+        print(f"Left out {path.relative_to(args.data_dir)}: {reason}")
     return table
 
 
 def fine_tune(args, table, augment: hrcam.datasets.Augmentation) -> Tuned:
     """Holds out a fifth of the images, trains the base model and both heads."""
     train, check, test = hrcam.datasets.split_by_group(
-        readable(table), (0.7, 0.1, 0.2), seed=args.seed
+        readable(args, table), (0.7, 0.1, 0.2), seed=args.seed
     )
     print(f"{len(train)} images to train, {len(check)} to choose, {len(test)} held out")
     train_batches = hrcam.datasets.image_dataset(

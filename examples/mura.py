@@ -75,7 +75,7 @@ def load(args, split: str) -> hrcam.datasets.ImageTable:
     """The table of one split, without files that cannot be read."""
     parts = None if args.part is None else (args.part,)
     table = hrcam.datasets.mura(args.data_dir, split, parts=parts)
-    return readable(table)
+    return readable(args, table)
 
 
 def test_scores(model, batches, test) -> dict[str, dict]:

@@ -107,7 +107,7 @@ def test_isic(tmp_path):
     options += ["--image-size", 32, "--epochs", 1, "--head-epochs", 2, "--out", out]
     code, shown, errors = run("isic.py", *options)
     assert code == 0, errors
-    assert "Left out ISIC_0000001.jpg" in shown
+    assert "ISIC-2017_Training_Data/ISIC_0000001.jpg: " in shown
     for name in ("melanoma", "all"):
         check_study(out / name)
     check_layers_and_shortcuts(out)

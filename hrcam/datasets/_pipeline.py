@@ -12,6 +12,7 @@
 Random changes are elsewhere (`_augment`).
 """
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -172,7 +173,7 @@ def _why_unreadable(path: Path) -> str | None:
     try:
         _decode(tf.constant(data))
     except tf.errors.OpError as error:
-        return error.message.split(" [Op:")[0]
+        return re.sub(r"^\{\{.*?\}\} ", "", error.message.split(" [Op:")[0])
     return None
 
 
