@@ -17,9 +17,9 @@ BLOCK = 32  # forward passes; the costly methods take about as long
 def main() -> None:
     """Times one network."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     classifier = setting.build("ResNet50", args.size)
     x = setting.images(args.batch, args.size)
