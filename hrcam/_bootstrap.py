@@ -63,6 +63,7 @@ def _means_and_medians(
 
 
 def checked_groups(groups: np.ndarray | None, num_images: int) -> np.ndarray | None:
+    """Returns the groups as `(images,)` str, or raises what is wrong with them."""
     if groups is None:
         return None
     names = list(groups)
@@ -77,6 +78,7 @@ def checked_groups(groups: np.ndarray | None, num_images: int) -> np.ndarray | N
 
 
 def check_bootstrap(confidence: float, resamples: int) -> None:
+    """Raises an error unless the options are in range."""
     if not 0 < confidence < 1:
         raise ValueError(
             f"`confidence` must be in (0, 1), such as 0.95. Received: {confidence}"
