@@ -228,3 +228,21 @@ def test_faithfulness_follows_the_class_probability(flat_model, data, tmp_path):
     assert "deletion" in result.columns()
     again = score_study(study, tmp_path, chunk_size=11)["brightness"]
     np.testing.assert_array_equal(again.further["gain"], result.further["gain"])
+
+
+def test_a_limited_method_maps_the_first_images_only(data, tmp_path):
+    methods = {"all": brightness, "some": brightness}
+    study, _ = study_of(data, methods, limits={"some": 5})
+
+    results = score_study(study, tmp_path, chunk_size=4)
+
+    some, every = results["some"], results["all"]
+    assert some.mapped.tolist() == [True] * 5 + [False] * (COUNT - 5)
+    for name, values in some.columns().items():
+        np.testing.assert_array_equal(values[:5], every.columns()[name][:5])
+        assert np.isnan(values[5:]).all()
+    assert some.reasons().tolist() == [""] * 5 + ["not mapped"] * (COUNT - 5)
+    np.testing.assert_array_equal(some.inside[:5], every.inside[:5])
+    write_study(tmp_path, study, results)
+    rows = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    assert [(row["images"], row["blank"]) for row in rows] == [(COUNT - 1, 0), (5, 0)]
