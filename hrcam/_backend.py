@@ -1,7 +1,7 @@
-"""What differs between Keras' backends: compiling, and derivatives by feature maps."""
+"""What differs between Keras' backends: compiling, and loops."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +17,7 @@ def compiled_once(
     build: Callable[[], Callable],
     image_shape: tuple[int, ...],
     with_class: bool = True,
+    others: Sequence[np.ndarray] = (),
 ) -> Callable:
     """Returns the compiled function of a (model, key), made by `build` at first use.
 
@@ -24,34 +25,55 @@ def compiled_once(
     training on does not make it stale. What `build` returns must not hold the model.
 
     Args:
-        model: The model that the function belongs to.
+        model: The model that the function belongs to; it has all weights that the
+            function reads.
         key: What makes the function differ from others of the model.
-        build: Makes the function of images, and of one class an image `with_class`.
+        build: Makes the function of images, and of one class an image `with_class`,
+            and of `others`.
         image_shape: `(height, width, channels)`; any batch size fits.
         with_class: Whether the function takes int32 classes `(batch,)`, too.
+        others: Further inputs, to see their shapes and types.
     """
     functions = _COMPILED.setdefault(model, {})
-    key = (key, tuple(image_shape))
+    shapes = [(other.shape[1:], other.dtype.name) for other in others]
+    key = (key, tuple(image_shape), *shapes)
     if key not in functions:
-        functions[key] = _compile(build(), image_shape, with_class)
+        specs = [(tuple(image_shape), "float32")]
+        specs += [((), "int32")] if with_class else []
+        functions[key] = _compile(build(), model.variables, [*specs, *shapes])
     return functions[key]
 
 
 def _compile(
-    function: Callable, image_shape: tuple[int, ...], with_class: bool
+    function: Callable, variables: list[keras.Variable], specs: list[tuple]
 ) -> Callable:
-    """Compiles on TensorFlow, without retracing for another batch size."""
-    if keras.backend.backend() != "tensorflow":
-        return function
-    import tensorflow as tf
+    """Compiles a function of tensors of such (shape of one, type), as the backend can.
 
-    signature = [tf.TensorSpec((None, *image_shape), tf.float32)]
-    if with_class:
-        signature.append(tf.TensorSpec((None,), tf.int32))
-    compiled = tf.function(function, input_signature=signature, autograph=False)
-    # The one concrete function: called through `compiled`, TensorFlow would warn of
-    # retracing after some models, though each is traced once.
-    return compiled.get_concrete_function()
+    TensorFlow: one graph for all batch sizes. JAX: one program a batch size, that
+    takes the weights as arguments (a program keeps what it is not given). Torch: as
+    it is, without a record for derivatives.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        signature = [tf.TensorSpec((None, *shape), dtype) for shape, dtype in specs]
+        compiled = tf.function(function, input_signature=signature, autograph=False)
+        # The one concrete function: called through `compiled`, TensorFlow would warn
+        # of retracing after some models, though each is traced once.
+        return compiled.get_concrete_function()
+    if backend == "jax":
+        import jax
+
+        @jax.jit
+        def with_weights(values, *tensors):
+            with keras.StatelessScope(zip(variables, values, strict=True)):
+                return function(*tensors)
+
+        return lambda *tensors: with_weights([v.value for v in variables], *tensors)
+    import torch
+
+    return torch.no_grad()(function)
 
 
 def predict_batch(model: keras.Model, images: Any) -> np.ndarray:
@@ -67,36 +89,6 @@ def predict_batch(model: keras.Model, images: Any) -> np.ndarray:
 
     run = compiled_once(model, "predict", build, images.shape[1:], with_class=False)
     return keras.ops.convert_to_numpy(run(images))
-
-
-def gradient_by_features(
-    function: Callable[[Any], tuple[list[Any], Any]], images: Any
-) -> tuple[list[Any], list[Any]]:
-    """Differentiates a score by feature maps that are computed on the way to it.
-
-    Args:
-        function: images -> (features, score): a list of tensors, and a scalar.
-        images: Tensor `(batch, height, width, channels)`.
-
-    Returns:
-        The features and the derivatives of the score by them, of the same shapes;
-        `None` for features that the score does not depend on.
-
-    Raises:
-        RuntimeError: On another backend than TensorFlow.
-    """
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise RuntimeError(
-            "Maps with gradients need the TensorFlow backend so far. "
-            f"Received: {backend!r}. Set KERAS_BACKEND=tensorflow."
-        )
-    import tensorflow as tf
-
-    with tf.GradientTape() as tape:
-        tape.watch(images)  # a frozen network has no other watched tensor
-        features, score = function(images)
-    return features, tape.gradient(score, features)
 
 
 def map_in_turn(function: Callable[[Any], Any], count: Any, like: Any) -> Any:
@@ -144,37 +136,6 @@ def fold_in_turn(function: Callable[[Any, Any], Any], count: int, start: Any) ->
         (0, start),
         parallel_iterations=1,
     )[1]
-
-
-def elementwise_derivative(function: Callable[[Any], Any], x: Any) -> Any:
-    """Differentiates a function that acts on each value by itself.
-
-    Args:
-        function: x -> y of the same shape.
-        x: Tensor of any shape.
-
-    Returns:
-        dy/dx at each value, of the shape of x.
-    """
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = function(x)
-        return tape.gradient(y, x)
-    if backend == "jax":
-        import jax
-
-        y, backward = jax.vjp(function, x)
-        return backward(keras.ops.ones_like(y))[0]
-    import torch
-
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        y = function(x)
-        return torch.autograd.grad(y.sum(), x)[0]
 
 
 def checked_data_set(dataset: Any, units: int) -> Any:

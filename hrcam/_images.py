@@ -22,7 +22,51 @@ def check_images(model: keras.Model, images: Any, first: int = 0) -> np.ndarray:
             f"`model` must have one input. Received: {model.name!r} with "
             f"{len(model.inputs)}."
         )
-    expected = tuple(model.inputs[0].shape)
+    return check_array(tuple(model.inputs[0].shape), images, first)
+
+
+def check_inputs(model: keras.Model, inputs: Any) -> list[np.ndarray]:
+    """Returns the inputs of a view of a model, the images first, as float32.
+
+    Args:
+        model: The model that `views.view` made, or one of one input.
+        inputs: An array, or a list with one for each input.
+
+    Raises:
+        ValueError: If one does not fit, holds NaN or infinity, or they are not of one
+            length.
+    """
+    first, *others = inputs if isinstance(inputs, list) else [inputs]
+    images = check_array(tuple(model.inputs[0].shape), first)
+    checked = [images]
+    for tensor, other in zip(model.inputs[1:], others, strict=True):
+        other = np.asarray(other)
+        wanted = tuple(tensor.shape)
+        fits = other.ndim == len(wanted) and len(other) == len(images)
+        if not fits or other.shape[1:] != tuple(
+            g if w is None else w
+            for w, g in zip(wanted[1:], other.shape[1:], strict=True)
+        ):
+            raise ValueError(
+                f"The input {tensor.name!r} must be of shape "
+                f"{(len(images), *wanted[1:])}. Received: {other.shape}"
+            )
+        if other.dtype.kind not in "fiub" or not np.isfinite(other).all():
+            raise ValueError(
+                f"The input {tensor.name!r} must be finite numbers. Received: "
+                f"dtype {other.dtype}, with NaN, infinity or no numbers."
+            )
+        checked.append(other.astype(keras.backend.standardize_dtype(tensor.dtype)))
+    return checked
+
+
+def check_array(
+    expected: tuple[int | None, ...], images: Any, first: int = 0
+) -> np.ndarray:
+    """Returns images as float32; `expected` is the shape of the model's input.
+
+    See `check_images` for the errors.
+    """
     images = np.asarray(images)
     if images.dtype.kind not in "fiub":
         raise ValueError(f"`images` must be numbers. Received: dtype {images.dtype}")

@@ -139,14 +139,34 @@ def _nodes(model: keras.Model) -> Iterator[Any]:
         yield from (n for n in model._nodes_by_depth[depth] if not n.is_input)
 
 
-def final_activation(model: keras.Model) -> str:
-    """Names the activation that a model's one output has gone through last.
+def numbers_before(model: keras.Model, number: int) -> set[int]:
+    """Numbers of the tensors that a tensor is computed from, with its own."""
+    makers = {made: call for call in walk(model)[0] for made in call.outputs}
+    seen, waiting = set(), [number]
+    while waiting:
+        number = waiting.pop()
+        if number not in seen:
+            seen.add(number)
+            waiting += makers[number].inputs if number in makers else ()
+    return seen
+
+
+def calls_before(model: keras.Model, path: str) -> list[Call]:
+    """The calls that a layer's output is computed by, its own last."""
+    calls, _, _ = walk(model)
+    target = next(call.outputs[0] for call in calls if call.path == path)
+    before = numbers_before(model, target)
+    return [call for call in calls if before.intersection(call.outputs)]
+
+
+def final_activation(model: keras.Model, output: int = 0) -> str:
+    """Names the activation that an output of a model has gone through last.
 
     Returns:
         `"softmax"`, `"sigmoid"`, `"linear"`, ...; `""` for an operation without one.
     """
     calls, _, outputs = walk(model)
-    call = next(c for c in reversed(calls) if outputs[0] in c.outputs)
+    call = next(c for c in reversed(calls) if outputs[output] in c.outputs)
     kind = type(call.operation).__name__.lower()
     if kind in ("softmax", "sigmoid"):
         return kind

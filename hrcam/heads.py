@@ -17,11 +17,14 @@ from keras import layers
 
 from hrcam.graph import (
     Call,
+    calls_before,
+    check_graph,
     final_activation,
     layer_outputs,
     walk,
 )
 from hrcam.layer_selection import feature_layers
+from hrcam.views import image_place, input_names, inputs_before, output_place
 
 
 def build_gap_classifier(
@@ -58,6 +61,10 @@ def build_hrcam_model(
     base_model: keras.Model,
     layer_names: Sequence[str] | None = None,
     num_classes: int | None = None,
+    *,
+    activation: str | None = None,
+    output: str | None = None,
+    image_input: str | None = None,
 ) -> keras.Model:
     """Builds the classifier whose weights make the HR-CAM.
 
@@ -72,6 +79,12 @@ def build_hrcam_model(
             models as `"outer/inner"`. `None`: those of `feature_layers(base_model)`.
         num_classes: Number of classes; 1 gives one sigmoid unit. `None`: that of
             the base model.
+        activation: `"softmax"` for exclusive classes, `"sigmoid"` for labels of which
+            an image may have several (and for one unit). `None`: sigmoid where the
+            base model ends in it and has `num_classes` units, else softmax.
+        output: Name of the output whose classes count, if the base model has several.
+        image_input: Name of the image, if the base model has several inputs. The
+            head sees this image alone: a layer that needs the others is refused.
 
     Returns:
         An uncompiled functional model, image -> `(batch, num_classes)` float32
@@ -81,23 +94,26 @@ def build_hrcam_model(
 
     Raises:
         TypeError: If the layers of `base_model` cannot be reached.
-        ValueError: If a layer is missing, named twice, or its output is not 4-D; or
-            if the class count cannot be read from the base model.
+        ValueError: If a layer is missing, named twice, or its output is not 4-D; if
+            it needs a `Lambda` layer or another input than the image; if an output
+            or input must be named; or if the class count cannot be read.
 
     Example:
         >>> model = build_hrcam_model(build_resnet50(weights="imagenet"))
         >>> model.get_layer("gap_vector").output.shape
         (None, 3904)
     """
-    names = list(feature_layers(base_model) if layer_names is None else layer_names)
+    check_graph(base_model)
+    image = image_place(base_model, image_input)
+    names = list(
+        feature_layers(base_model, image_input) if layer_names is None else layer_names
+    )
     if not names or len(set(names)) != len(names):
         raise ValueError(
             "`layer_names` must name at least one layer, and none twice. "
             f"Received: {names}"
         )
-    if num_classes is None:
-        num_classes = _class_count(base_model)
-        _refuse_multi_label(base_model, num_classes)
+    num_classes, activation = _classes(base_model, num_classes, activation, output)
     outputs = layer_outputs(base_model, names)
     not_4d = {
         name: tuple(output.shape)
@@ -109,15 +125,17 @@ def build_hrcam_model(
             "`layer_names` must name layers with outputs of shape "
             f"(batch, height, width, channels). Received: {not_4d}"
         )
+    for name in names:
+        _check_origin(base_model, name, image)
     pooled = [
         layers.GlobalAveragePooling2D(name=f"gap_{number}", dtype="float32")(output)
         for number, output in enumerate(outputs, start=1)
     ]
     vector = layers.Concatenate(name="gap_vector", dtype="float32")(pooled)
-    predictions = _predictions(vector, num_classes)
+    predictions = _predictions(vector, num_classes, activation)
     base_model.trainable = False
     return keras.Model(
-        _single(base_model.inputs), predictions, name=f"{base_model.name}_hrcam"
+        base_model.inputs[image], predictions, name=f"{base_model.name}_hrcam"
     )
 
 
@@ -159,31 +177,63 @@ def _head_inputs(model: keras.Model) -> list[tuple[str, int]]:
     return [(makers[pool.inputs[0]].path, pool.shapes[0][-1]) for pool in pools]
 
 
-def _class_count(base_model: keras.Model) -> int:
-    shapes = [tuple(output.shape) for output in base_model.outputs]
-    if len(shapes) != 1 or len(shapes[0]) != 2:
+def _classes(
+    base_model: keras.Model,
+    num_classes: int | None,
+    activation: str | None,
+    output: str | None,
+) -> tuple[int, str]:
+    """Units and activation of the head: what is given, else the base model's."""
+    if activation not in (None, "softmax", "sigmoid"):
         raise ValueError(
-            "`num_classes` must be given where the base model's output is not one "
-            f"(batch, classes). Received: outputs {shapes}"
+            f"`activation` must be 'softmax' or 'sigmoid'. Received: {activation!r}"
         )
-    return shapes[0][1]
-
-
-def _refuse_multi_label(base_model: keras.Model, num_classes: int) -> None:
-    if num_classes > 1 and final_activation(base_model) == "sigmoid":
+    several = len(base_model.outputs) > 1 and output is None
+    if num_classes is not None and (several or activation is not None):
+        return num_classes, activation or "softmax"
+    place = output_place(base_model, output)
+    shape = tuple(base_model.outputs[place].shape)
+    if num_classes is None and len(shape) != 2:
         raise ValueError(
-            "`num_classes` must be given for a base model with several sigmoid units: "
-            "the HR-CAM head tells exclusive classes apart (softmax), or one class "
-            f"from the rest (num_classes=1). Received: {num_classes} sigmoid units"
+            "`num_classes` must be given where the base model's output is not "
+            f"(batch, classes). Received: an output of {shape}"
+        )
+    own = final_activation(base_model, place)
+    as_base = num_classes in (None, shape[-1]) and own == "sigmoid"
+    found = "sigmoid" if as_base else "softmax"
+    units = shape[-1] if num_classes is None else num_classes
+    return units, activation or found
+
+
+def _check_origin(base_model: keras.Model, name: str, image: int) -> None:
+    """Raises a ValueError where a layer needs code from a file, or another input."""
+    before = calls_before(base_model, name)
+    code = [c.path for c in before if isinstance(c.operation, layers.Lambda)]
+    if code:
+        raise ValueError(
+            f"The layer {name!r} must not need a Lambda layer: a saved model with one "
+            f"is not opened in Keras' safe mode. Received: {base_model.name!r}, with "
+            f"{code}. Put `Rescaling`, `Normalization` or a registered layer of your "
+            "own in its place, or preprocess the images before the model."
+        )
+    places = inputs_before(base_model, before[-1].outputs[0])
+    if places != [image]:
+        names = input_names(base_model)
+        raise ValueError(
+            f"The layer {name!r} must need no input but the image {names[image]!r}. "
+            f"Received: one that needs {[names[place] for place in places]}. Choose "
+            f"among {feature_layers(base_model, names[image])}."
         )
 
 
-def _predictions(vector: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
+def _predictions(
+    vector: keras.KerasTensor, num_classes: int, activation: str = "softmax"
+) -> keras.KerasTensor:
     if num_classes < 1:
         raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
     return layers.Dense(
         num_classes,
-        activation="sigmoid" if num_classes == 1 else "softmax",
+        activation="sigmoid" if num_classes == 1 else activation,
         name="predictions",
         dtype="float32",
     )(vector)

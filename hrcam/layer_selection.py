@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import keras
 
 from hrcam.graph import Call, walk
+from hrcam.views import image_place
 
 _NO_FEATURE_WORDS = (
     "Padding", "Pool", "Cropping", "UpSampling", "Dropout", "Resize", "Resizing",
@@ -54,27 +55,34 @@ class FeatureLayer(NamedTuple):
     chosen: bool
 
 
-def describe_layers(model: keras.Model) -> list[FeatureLayer]:
+def describe_layers(
+    model: keras.Model, image_input: str | None = None
+) -> list[FeatureLayer]:
     """Lists every layer that holds feature maps, in graph order.
 
     Args:
         model: A functional or built Sequential model, nested or not; channels last.
+        image_input: Name of the image, if the model has several inputs; layers that
+            depend on the others are left out. `None`: the only 4-D one.
 
     Returns:
         One `FeatureLayer` a layer; `chosen` marks those of `feature_layers`.
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
+        ValueError: If `image_input` is unknown, or needed.
     """
     calls, inputs, _ = walk(model)
+    image = inputs[image_place(model, image_input)]
+    foreign = set(inputs) - {image}
     # A tensor that is only pooled afterwards (a head, a gate) hides no pixel.
     last_use = {
         n: i for i, call in enumerate(calls) if _is_spatial(call) for n in call.inputs
     }
-    stages = dict.fromkeys(inputs, 1)
+    stages = dict.fromkeys(inputs, 0) | {image: 1}
     fields = dict.fromkeys(inputs, 1)
     convolved = dict.fromkeys(inputs, False)
-    open_until = max((last_use.get(n, -1) for n in inputs), default=-1)
+    open_until = last_use.get(image, -1)
     found: list[FeatureLayer] = []
     for i, call in enumerate(calls):
         spatial = [n for n in call.inputs if stages.get(n, 0)]
@@ -88,7 +96,9 @@ def describe_layers(model: keras.Model) -> list[FeatureLayer]:
         for number in call.outputs:
             stages[number], fields[number] = stage, field
             convolved[number] = has_convolution
-        if stage and has_convolution and _holds_features(call):
+        if foreign.intersection(call.inputs):
+            foreign.update(call.outputs)
+        elif stage and has_convolution and _holds_features(call):
             _, *size, channels = call.shapes[0]
             found.append(
                 FeatureLayer(
@@ -109,11 +119,12 @@ def describe_layers(model: keras.Model) -> list[FeatureLayer]:
     return [layer._replace(chosen=layer.name in chosen) for layer in found]
 
 
-def feature_layers(model: keras.Model) -> list[str]:
+def feature_layers(model: keras.Model, image_input: str | None = None) -> list[str]:
     """Names the last feature map at each resolution, shallow to deep.
 
     Args:
         model: A functional or built Sequential model, nested or not; channels last.
+        image_input: Name of the image, if the model has several inputs.
 
     Returns:
         Paths of the layers that `build_hrcam_model` pools by default. For VGG-19:
@@ -121,13 +132,16 @@ def feature_layers(model: keras.Model) -> list[str]:
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
-        ValueError: If no layer holds convolved feature maps.
+        ValueError: If no layer holds convolved feature maps, or if `image_input` is
+            unknown, or needed.
 
     Example:
         >>> feature_layers(build_resnet50())[0]
         'conv1_relu'
     """
-    names = [layer.name for layer in describe_layers(model) if layer.chosen]
+    names = [
+        layer.name for layer in describe_layers(model, image_input) if layer.chosen
+    ]
     if not names:
         raise ValueError(
             "`model` must have a convolution with an output of shape (batch, height, "

@@ -441,8 +441,19 @@ def test_gamma_lifts_the_shallow_layers():
 
 def test_layer_that_the_score_does_not_depend_on(images):
     image = keras.Input((16, 16, 1))
+    beside = layers.GlobalAveragePooling2D()(layers.Conv2D(2, 3, name="beside")(image))
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(2, 3, name="conv")(image))
+    classes = layers.Dense(2, "softmax", name="classes")(pooled)
+    model = keras.Model(image, {"classes": classes, "beside": beside})
+    with pytest.raises(ValueError, match=r"Received: \['beside'\]. Its layers"):
+        hrcam.layer_cam(model, images, 0, "beside", output="classes")
+
+
+def test_stopped_gradient_is_a_blank_map(images):
+    image = keras.Input((16, 16, 1))
     x = layers.Conv2D(2, 3, name="conv")(image)
     x = layers.GlobalAveragePooling2D()(ops.stop_gradient(x))
     model = keras.Model(image, layers.Dense(2, "softmax")(x))
-    with pytest.raises(ValueError, match=r"must depend on the layer 'conv'"):
-        hrcam.layer_cam(model, images, 0, "conv")
+    with pytest.warns(UserWarning, match="no positive value"):
+        maps = hrcam.layer_cam(model, images, 0, "conv")
+    assert not maps.any()

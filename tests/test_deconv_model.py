@@ -329,11 +329,13 @@ def test_attention_has_no_way_back():
 
 
 def test_two_inputs():
-    images = [keras.Input((8, 8, 1)) for _ in range(2)]
+    images = [keras.Input((8, 8, 1), name=name) for name in ("left", "right")]
     x = layers.Conv2D(4, 3, name="conv")(layers.Concatenate()(images))
     model = keras.Model(images, x, name="two")
-    with pytest.raises(ValueError, match=r"must have one input.*'two' with 2"):
+    with pytest.raises(ValueError, match=r"`image_input` must name.*'left'.*'right'"):
         hrcam.build_deconv_model(model, "conv", top_n=2)
+    with pytest.raises(ValueError, match=r"must have a convolution"):
+        hrcam.build_deconv_model(model, top_n=2, image_input="left")
 
 
 def test_subclassed_model_says_what_to_do(images):

@@ -241,8 +241,9 @@ def test_several_outputs_need_a_class_count(flat_model):
         flat_model.input, [flat_model.output, flat_model.get_layer("gap").output]
     )
 
-    with pytest.raises(ValueError, match=r"must be given.*\(None, 3\), \(None, 8\)"):
+    with pytest.raises(ValueError, match=r"`output` .*\(None, 3\).*'gap' \(None, 8\)"):
         build_hrcam_model(two)
+    assert build_hrcam_model(two, output="predictions").output.shape == (None, 3)
     assert build_hrcam_model(two, num_classes=4).output.shape == (None, 4)
 
 

@@ -607,7 +607,7 @@ def test_half_precision_gradients_do_not_underflow(he_scale):
 
 def test_model_with_two_outputs(flat_model, images):
     both = keras.Model(flat_model.inputs[0], [flat_model.outputs[0]] * 2)
-    with pytest.raises(ValueError, match="must have one output"):
+    with pytest.raises(ValueError, match="`output` must name the output"):
         hrcam.grad_cam(both, images, 0)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -10,9 +10,10 @@ import numpy as np
 from keras import ops
 
 from hrcam._backend import compiled_once
-from hrcam._images import check_images
+from hrcam._images import check_array
 from hrcam.deconvnet.model import build_deconv_model
 from hrcam.graph import check_graph
+from hrcam.views import image_place, input_names
 
 
 def attentive_response_maps(
@@ -37,8 +38,9 @@ def attentive_response_maps(
         top_n: Units that are projected back.
         batch_size: Images at a time.
         **options: As `build_deconv_model` takes them: `gating`, `unpooling`, `seed`,
-            `rank`, `combine`, `preset`, `chunk`, and `unit_maps=False` to leave the
-            single maps out (25 of 224x224 pixels are 5 MB an image and channel).
+            `rank`, `combine`, `preset`, `chunk`, `image_input` (`images` is a dict
+            then), and `unit_maps=False` to leave the single maps out (25 of 224x224
+            pixels are 5 MB an image and channel).
 
     Returns:
         A dict of numpy arrays: `units` `(batch, n)` int32, `unit_maps`
@@ -60,7 +62,10 @@ def attentive_response_maps(
         True
     """
     check_graph(classifier)
-    images = check_images(classifier, images)
+    place = image_place(classifier, options.get("image_input"))
+    if isinstance(images, Mapping):
+        images = images[input_names(classifier)[place]]
+    images = check_array(tuple(classifier.inputs[place].shape), images)
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}")
 

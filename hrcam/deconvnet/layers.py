@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from hrcam._backend import elementwise_derivative
+from hrcam._derivatives import elementwise_derivative
 from hrcam.deconvnet.convolution import transposed_convolution, transposed_depthwise
 from hrcam.deconvnet.unpooling import (
     Windows,

@@ -28,8 +28,15 @@ from hrcam.deconvnet.back_projector import build_back_projector
 from hrcam.deconvnet.gating import GATINGS
 from hrcam.deconvnet.projection import BackProjection, TopUnits
 from hrcam.deconvnet.rules import UNPOOLINGS
-from hrcam.graph import layer_outputs, tensors_by_number, walk
+from hrcam.graph import (
+    calls_before,
+    check_graph,
+    layer_outputs,
+    tensors_by_number,
+    walk,
+)
 from hrcam.layer_selection import feature_layers
+from hrcam.views import image_place, input_names, inputs_before
 
 CHOICES = {
     "gating": GATINGS,
@@ -70,13 +77,14 @@ def build_deconv_model(
     unit_maps: bool = True,
     chunk: int = 5,
     image_size: tuple[int, int] | None = None,
+    image_input: str | None = None,
 ) -> "DeconvModel":
     """Builds the model that makes attentive response maps.
 
     Args:
-        classifier: A trained functional or Sequential model, nested or not, of one
-            image input. Its layers are shared, not copied: training it
-            on changes the maps. It is not changed.
+        classifier: A trained functional or Sequential model, nested or not. Its
+            layers are shared, not copied: training it on changes the maps. It is not
+            changed.
         layer_name: The layer whose channels are the units; inner layers of nested
             models as `"outer/inner"`. `None`: the last of `feature_layers`.
         top_n: How many units are projected back.
@@ -93,6 +101,8 @@ def build_deconv_model(
             not grow with `top_n`.
         chunk: Units that are projected at a time: more need more memory.
         image_size: (height, width), if `classifier` takes images of any size.
+        image_input: Name of the image, if `classifier` has several inputs; the layer
+            must need this one alone.
 
     Returns:
         A model, image `(batch, height, width, channels)` -> dict of
@@ -124,7 +134,7 @@ def build_deconv_model(
         "combine": combine,
     }
     options = _checked_options(preset, given)
-    trunk = _cut_at(classifier, layer_name, image_size)
+    trunk = _cut_at(classifier, layer_name, image_size, image_input)
     top_n = _checked_count("top_n", top_n, trunk.outputs[0].shape[-1])
     chunk = min(_checked_count("chunk", chunk), top_n)
     return DeconvModel(trunk, top_n, options, unit_maps, chunk)
@@ -153,15 +163,17 @@ def _cut_at(
     classifier: keras.Model,
     layer_name: str | None,
     image_size: tuple[int, int] | None = None,
+    image_input: str | None = None,
 ) -> keras.Model:
     """Cuts a classifier at the layer whose channels are the units.
 
     Raises:
-        ValueError: If it has several inputs or no fixed image size, or if the layer
-            is unknown or its output not 4-D.
+        ValueError: If the layer is unknown, its output not 4-D or computed from
+            another input, or if the image size is not fixed.
     """
+    check_graph(classifier)
     if layer_name is None:
-        layer_name = feature_layers(classifier)[-1]
+        layer_name = feature_layers(classifier, image_input)[-1]
     features = layer_outputs(classifier, [layer_name])[0]
     if len(features.shape) != 4:
         raise ValueError(
@@ -169,12 +181,15 @@ def _cut_at(
             f"width, units). Received: {layer_name!r}, whose output is "
             f"{tuple(features.shape)}."
         )
-    if len(classifier.inputs) != 1:
+    image = image_place(classifier, image_input)
+    number = calls_before(classifier, layer_name)[-1].outputs[0]
+    if inputs_before(classifier, number) != [image]:
         raise ValueError(
-            "`classifier` must have one input. Received: "
-            f"{classifier.name!r} with {len(classifier.inputs)}."
+            f"The layer {layer_name!r} must need no input but the image "
+            f"{input_names(classifier)[image]!r}. Choose among "
+            f"{feature_layers(classifier, image_input)}."
         )
-    trunk = keras.Model(classifier.inputs[0], features)
+    trunk = keras.Model(classifier.inputs[image], features)
     _, *size, channels = trunk.inputs[0].shape
     if None not in size:
         return trunk

@@ -35,7 +35,7 @@ def check_class_index(
 def compute_maps(
     method: str,
     function: Callable,
-    images: np.ndarray,
+    inputs: Sequence[np.ndarray],
     class_index: np.ndarray,
     batch_size: int,
 ) -> np.ndarray:
@@ -43,9 +43,9 @@ def compute_maps(
 
     Args:
         method: Name of the method, for the warning.
-        function: `(images, class_index) -> (maps, classes)`; maps
+        function: `(images, class_index, *others) -> (maps, classes, scores)`; maps
             `(batch, height, width)` or `(batch, layers, height, width)`.
-        images: Checked images.
+        inputs: Checked images, and the model's other inputs if it has some.
         class_index: Checked classes.
         batch_size: Images at a time.
 
@@ -55,12 +55,11 @@ def compute_maps(
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}")
     maps, classes = [], []
-    for start in range(0, len(images), batch_size):
+    for start in range(0, len(class_index), batch_size):
         part = slice(start, start + batch_size)
-        made, chosen = function(
-            ops.convert_to_tensor(images[part]),
-            ops.convert_to_tensor(class_index[part]),
-        )
+        images, *others = [ops.convert_to_tensor(x[part]) for x in inputs]
+        index = ops.convert_to_tensor(class_index[part])
+        made, chosen, _ = function(images, index, *others)
         maps.append(ops.convert_to_numpy(made))
         classes.append(ops.convert_to_numpy(chosen))
     result = np.concatenate(maps)

@@ -12,8 +12,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from hrcam._backend import compiled_once, gradient_by_features
-from hrcam._images import check_images
+from hrcam._backend import compiled_once
+from hrcam._derivatives import gradient_by_features
+from hrcam._images import check_inputs
 from hrcam.graph import tap
 from hrcam.layer_selection import feature_layers
 from hrcam.maps._batches import check_class_index
@@ -54,12 +55,12 @@ def prepare(
     names: list[str],
     draw: Callable,
     **options: Any,
-) -> tuple[Callable, np.ndarray, np.ndarray]:
+) -> tuple[Callable, list[np.ndarray], np.ndarray]:
     """Checks what a method was given, and compiles its map function once.
 
     Args:
         model: The model to explain.
-        images: The user's images.
+        images: The user's images; of several inputs a list, whose first they are.
         class_index: The user's class or classes.
         names: Paths of the layers.
         draw: A module's own function, `(features, gradients, size, **options) ->
@@ -70,28 +71,24 @@ def prepare(
         **options: Passed on to `draw`.
 
     Returns:
-        The function, the images and the classes, as `compute_maps` takes them.
+        The function, the inputs and the classes, as `compute_maps` takes them.
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
         ValueError: If model, layers, images or classes do not fit.
     """
-    dense, feeder = find_classifier(model)
-    images = check_images(model, images)
-    classes = check_class_index(class_index, len(images), class_count(dense))
+    dense, _ = find_classifier(model)
+    inputs = check_inputs(model, images)
+    classes = check_class_index(class_index, len(inputs[0]), class_count(dense))
+    size = inputs[0].shape[1:3]
     function = compiled_once(
         model,
         (draw, tuple(names), *sorted(options.items())),
-        lambda: _build(
-            tap_layers(model, names, feeder[0].path),
-            names,
-            feeder[0].path,
-            dense,
-            partial(draw, size=images.shape[1:3], **options),
-        ),
-        images.shape[1:],
+        lambda: map_function(model, names, partial(draw, size=size, **options)),
+        inputs[0].shape[1:],
+        others=inputs[1:],
     )
-    return function, images, classes
+    return function, inputs, classes
 
 
 def tap_layers(
@@ -113,29 +110,36 @@ def tap_layers(
     return tapped
 
 
-def _build(
-    tapped: keras.Model,
-    names: list[str],
-    dense_input: str,
-    dense: keras.layers.Dense,
-    draw: Callable,
-) -> Callable:
-    def compute(images, class_index):
-        chosen, scales = [], []
+def map_function(model: keras.Model, names: list[str], draw: Callable) -> Callable:
+    """The function of tensors of a map that is made of gradients.
 
+    Args:
+        model: The model to explain.
+        names: Paths of the layers.
+        draw: (features, gradients) -> maps.
+
+    Returns:
+        (images, class_index or -1, *other inputs) -> (maps, classes, scores before
+        softmax).
+    """
+    dense, feeder = find_classifier(model)
+    dense_input = feeder[0].path
+    tapped = tap_layers(model, names, dense_input)
+
+    def compute(images, class_index, *others):
         def score(images):
-            outputs = tapped(images, training=False)
+            outputs = tapped([images, *others] if others else images, training=False)
             features = [outputs[name] for name in names]
             scores = class_scores(outputs[dense_input], dense)
-            chosen.append(chosen_class(scores, class_index))
-            picked = ops.one_hot(chosen[0], scores.shape[-1], dtype=scores.dtype)
-            scales.append(_fewest_pixels(features))
-            return features, ops.sum(scores * picked) * scales[0]
+            chosen = chosen_class(scores, class_index)
+            picked = ops.one_hot(chosen, scores.shape[-1], dtype=scores.dtype)
+            scaled = ops.sum(scores * picked) * _fewest_pixels(features)
+            return features, scaled, scores
 
-        features, gradients = gradient_by_features(score, images)
-        _check_dependence(names, gradients)
-        gradients = [ops.cast(g, "float32") / scales[0] for g in gradients]
-        return draw(features, gradients), chosen[0]
+        features, gradients, scores = gradient_by_features(score, images)
+        scale = _fewest_pixels(features)
+        gradients = [ops.cast(g, "float32") / scale for g in gradients]
+        return draw(features, gradients), chosen_class(scores, class_index), scores
 
     return compute
 
@@ -148,15 +152,6 @@ def _fewest_pixels(features: Sequence[Any]) -> Any:
     """
     pixels = [ops.prod(ops.shape(feature)[1:3]) for feature in features]
     return ops.cast(ops.min(ops.stack(pixels)), "float32")
-
-
-def _check_dependence(names: Sequence[str], gradients: Sequence[Any]) -> None:
-    for name, gradient in zip(names, gradients, strict=True):
-        if gradient is None:
-            raise ValueError(
-                f"The class score must depend on the layer {name!r}; "
-                "it does not. Choose a layer between the image and the last Dense."
-            )
 
 
 def over_maximum(maps: Any) -> Any:

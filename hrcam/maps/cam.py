@@ -32,6 +32,7 @@ from hrcam.maps._classifier import (
     find_classifier,
 )
 from hrcam.maps._feature_sum import upsample, weighted_feature_maps
+from hrcam.views import view
 
 # Layers between pooling and the dense layer that do nothing when not training.
 _INACTIVE = ("Dropout", "Identity", "Flatten", "GaussianNoise", "Concatenate")
@@ -42,6 +43,8 @@ def cam(
     images: np.ndarray,
     class_index: int | Sequence[int] | np.ndarray | None = None,
     *,
+    output: str | None = None,
+    image_input: str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Computes class activation maps.
@@ -52,6 +55,9 @@ def cam(
         images: `(batch, height, width, channels)`, preprocessed as for training.
         class_index: The class to explain, in [0, classes): one for all images or one
             each; `None` is each image's predicted class.
+        output: Name of the output to explain, if the model has several.
+        image_input: Name of the image that the map lies on, if the model has several;
+            `images` is a dict then, input name -> array.
         batch_size: Images at a time; it bounds the memory, not the result.
 
     Returns:
@@ -67,28 +73,34 @@ def cam(
         >>> heatmaps.shape == images.shape[:3]
         True
     """
-    dense, name = _gap_head(model)
+    model, images = view(model, images, output, image_input)
+    dense, _ = _gap_head(model)
     images = check_images(model, images)
     classes = check_class_index(class_index, len(images), class_count(dense))
     function = compiled_once(
-        model,
-        "cam",
-        lambda: _build(tap(model, [name]), dense, images.shape[1:3]),
-        images.shape[1:],
+        model, "cam", lambda: cam_function(model, images.shape[1:3]), images.shape[1:]
     )
-    return compute_maps("cam", function, images, classes, batch_size)
+    return compute_maps("cam", function, [images], classes, batch_size)
 
 
-def _build(
-    feature_model: keras.Model, dense: keras.layers.Dense, size: tuple[int, int]
-) -> Callable:
+def cam_function(model: keras.Model, size: tuple[int, int]) -> Callable:
+    """The function of tensors that `cam` compiles, and `hrcam.serving` exports.
+
+    Returns:
+        (images, class_index or -1) -> (maps, classes, scores before softmax).
+    """
+    dense, name = _gap_head(model)
+    feature_model = tap(model, [name])
+
     def compute(images, class_index):
         features = [*feature_model(images, training=False).values()]
         kernel, _ = class_weights(dense)
         pooled = ops.mean(ops.cast(features[0], "float32"), axis=(1, 2))
-        chosen = chosen_class(class_scores(pooled, dense), class_index)
+        scores = class_scores(pooled, dense)
+        chosen = chosen_class(scores, class_index)
         weights = ops.take(ops.transpose(kernel), chosen, axis=0)
-        return upsample(weighted_feature_maps(features, weights)[0], size), chosen
+        maps = weighted_feature_maps(features, weights)[0]
+        return upsample(maps, size), chosen, scores
 
     return compute
 

@@ -33,6 +33,7 @@ from hrcam.maps._batches import compute_maps
 from hrcam.maps._feature_sum import upsample
 from hrcam.maps._gradients import over_maximum, prepare, several_layers
 from hrcam.maps.layer_cam import layer_cam_at_own_size
+from hrcam.views import view
 
 _DEEP = 2  # layers at the end that are not lifted
 
@@ -44,6 +45,8 @@ def fused_layer_cam(
     layer_names: Sequence[str] | None = None,
     *,
     gamma: float = 2.0,
+    output: str | None = None,
+    image_input: str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Computes LayerCAM maps of several layers and fuses them.
@@ -56,6 +59,9 @@ def fused_layer_cam(
         layer_names: The layers, shallow to deep (`"outer/inner"` inside a nested
             model); `None` are those of `feature_layers(model)`.
         gamma: How much the shallow layers are lifted, above 0.
+        output: Name of the output to explain, if the model has several.
+        image_input: Name of the image that the map lies on, if the model has several;
+            `images` is a dict then, input name -> array.
         batch_size: Images at a time; it bounds the memory, not the result.
 
     Returns:
@@ -63,14 +69,14 @@ def fused_layer_cam(
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
-        ValueError: If a layer is unknown or its output not 4-D, if the score does
-            not depend on it, or if `gamma`, images or class do not fit.
+        ValueError: If a layer is unknown or its output not 4-D, or if `gamma`, images or class do not fit.
 
     Example:
         >>> heatmaps = fused_layer_cam(model, images, class_index=1)
         >>> heatmaps.shape == images.shape[:3]
         True
     """
+    model, images = view(model, images, output, image_input)
     if not gamma > 0:
         raise ValueError(f"`gamma` must be above 0. Received: {gamma}")
     names = several_layers(model, layer_names)

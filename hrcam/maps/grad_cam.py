@@ -17,7 +17,8 @@ Reference:
     gradient-based localization", ICCV, https://doi.org/10.1109/ICCV.2017.74
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -26,7 +27,8 @@ from keras import ops
 
 from hrcam.maps._batches import compute_maps
 from hrcam.maps._feature_sum import upsample, weighted_feature_maps
-from hrcam.maps._gradients import one_layer, prepare
+from hrcam.maps._gradients import map_function, one_layer, prepare
+from hrcam.views import view
 
 
 def grad_cam(
@@ -36,6 +38,8 @@ def grad_cam(
     layer_name: str | None = None,
     *,
     relu: bool = True,
+    output: str | None = None,
+    image_input: str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Computes gradient-weighted class activation maps.
@@ -48,6 +52,9 @@ def grad_cam(
         layer_name: The layer whose maps are weighed (`"outer/inner"` inside a nested
             model); `None` is the last of `feature_layers(model)`.
         relu: Whether to set negative values to zero before upsampling.
+        output: Name of the output to explain, if the model has several.
+        image_input: Name of the image that the map lies on, if the model has several;
+            `images` is a dict then, input name -> array.
         batch_size: Images at a time; it bounds the memory, not the result.
 
     Returns:
@@ -56,17 +63,29 @@ def grad_cam(
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
-        ValueError: If the layer is unknown or its output not 4-D, if the score does
-            not depend on it, or if images or class do not fit.
+        ValueError: If the layer is unknown or its output not 4-D, or if images or class do not fit.
 
     Example:
         >>> heatmaps = grad_cam(model, images, class_index=1)
         >>> heatmaps.shape == images.shape[:3]
         True
     """
+    model, images = view(model, images, output, image_input)
     names = one_layer(model, layer_name)
     prepared = prepare(model, images, class_index, names, _draw, relu=relu)
     return compute_maps("grad_cam", *prepared, batch_size)
+
+
+def grad_cam_function(
+    model: keras.Model, size: tuple[int, int], layer_name: str | None = None
+) -> Callable:
+    """The function of tensors that `grad_cam` compiles, and `hrcam.serving` exports.
+
+    Returns:
+        (images, class_index or -1) -> (maps, classes, scores before softmax).
+    """
+    draw = partial(_draw, size=size, relu=True)
+    return map_function(model, one_layer(model, layer_name), draw)
 
 
 def _draw(

@@ -39,6 +39,7 @@ from keras import ops
 from hrcam.maps._batches import compute_maps
 from hrcam.maps._feature_sum import upsample, weighted_feature_maps
 from hrcam.maps._gradients import one_layer, prepare
+from hrcam.views import view
 
 
 def grad_cam_plus_plus(
@@ -48,6 +49,8 @@ def grad_cam_plus_plus(
     layer_name: str | None = None,
     *,
     relu: bool = True,
+    output: str | None = None,
+    image_input: str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Computes Grad-CAM++ maps.
@@ -61,6 +64,9 @@ def grad_cam_plus_plus(
             model); `None` is the last of `feature_layers(model)`.
         relu: Whether to set negative values to zero before upsampling; after a ReLU
             layer there are none, because no weight is negative.
+        output: Name of the output to explain, if the model has several.
+        image_input: Name of the image that the map lies on, if the model has several;
+            `images` is a dict then, input name -> array.
         batch_size: Images at a time; it bounds the memory, not the result.
 
     Returns:
@@ -68,14 +74,14 @@ def grad_cam_plus_plus(
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
-        ValueError: If the layer is unknown or its output not 4-D, if the score does
-            not depend on it, or if images or class do not fit.
+        ValueError: If the layer is unknown or its output not 4-D, or if images or class do not fit.
 
     Example:
         >>> heatmaps = grad_cam_plus_plus(model, images, class_index=1)
         >>> heatmaps.shape == images.shape[:3]
         True
     """
+    model, images = view(model, images, output, image_input)
     names = one_layer(model, layer_name)
     prepared = prepare(model, images, class_index, names, _draw, relu=relu)
     return compute_maps("grad_cam_plus_plus", *prepared, batch_size)

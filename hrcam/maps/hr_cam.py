@@ -80,58 +80,54 @@ def hr_cam(
         >>> heatmaps.shape == images.shape[:3]
         True
     """
-    names = pooled_layers(model)
+    pooled_layers(model)  # says so if it has none
     images = check_images(model, images)
     if per_layer and relu:
         raise ValueError(
             "`relu` is of the whole map, whose layers no longer add up to it. "
             "Received: per_layer=True and relu=True"
         )
-    dense = model.get_layer("predictions")
-    classes = check_class_index(class_index, len(images), class_count(dense))
-    predicts = class_index is None
+    count = class_count(model.get_layer("predictions"))
+    classes = check_class_index(class_index, len(images), count)
+    options = {"per_layer": per_layer, "contrast": contrast, "relu": relu}
     function = compiled_once(
         model,
-        ("hr_cam", per_layer, contrast, relu, predicts),
-        lambda: _build(
-            tap(model, names),
-            names,
-            dense,
-            images.shape[1:3],
-            per_layer=per_layer,
-            contrast=contrast,
-            relu=relu,
-            predicts=predicts,
-        ),
+        ("hr_cam", *options.values()),
+        lambda: hr_cam_function(model, images.shape[1:3], **options),
         images.shape[1:],
     )
-    return compute_maps("hr_cam", function, images, classes, batch_size)
+    return compute_maps("hr_cam", function, [images], classes, batch_size)
 
 
-def _build(
-    features_model: keras.Model,
-    names: list[str],
-    dense: keras.layers.Dense,
+def hr_cam_function(
+    model: keras.Model,
     size: tuple[int, int],
     *,
-    per_layer: bool,
-    contrast: bool,
-    relu: bool,
-    predicts: bool,
+    per_layer: bool = False,
+    contrast: bool = False,
+    relu: bool = False,
 ) -> Callable:
+    """The function of tensors that `hr_cam` compiles, and `hrcam.serving` exports.
+
+    Returns:
+        (images, class_index or -1) -> (maps, classes, scores before softmax).
+    """
+    names = pooled_layers(model)
+    dense = model.get_layer("predictions")
+    features_model = tap(model, names)
+
     def compute(images, class_index):
         by_name = features_model(images, training=False)
         features = [by_name[name] for name in names]
         kernel, _ = class_weights(dense, contrast)
-        chosen = class_index
-        if predicts:
-            chosen = chosen_class(_scores(features, dense), class_index)
+        scores = _scores(features, dense)
+        chosen = chosen_class(scores, class_index)
         weights = ops.take(ops.transpose(kernel), chosen, axis=0)
         maps = [upsample(m, size) for m in weighted_feature_maps(features, weights)]
         if per_layer:
-            return ops.stack(maps, axis=1), chosen
+            return ops.stack(maps, axis=1), chosen, scores
         whole = sum(maps[1:], maps[0])
-        return ops.relu(whole) if relu else whole, chosen
+        return ops.relu(whole) if relu else whole, chosen, scores
 
     return compute
 

@@ -26,6 +26,7 @@ from keras import ops
 from hrcam.maps._batches import compute_maps
 from hrcam.maps._feature_sum import upsample
 from hrcam.maps._gradients import one_layer, prepare
+from hrcam.views import view
 
 
 def layer_cam(
@@ -34,6 +35,8 @@ def layer_cam(
     class_index: int | Sequence[int] | np.ndarray | None = None,
     layer_name: str | None = None,
     *,
+    output: str | None = None,
+    image_input: str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Computes LayerCAM maps of one layer.
@@ -45,6 +48,9 @@ def layer_cam(
             each; `None` is each image's predicted class.
         layer_name: The layer whose maps are weighed (`"outer/inner"` inside a nested
             model); `None` is the last of `feature_layers(model)`.
+        output: Name of the output to explain, if the model has several.
+        image_input: Name of the image that the map lies on, if the model has several;
+            `images` is a dict then, input name -> array.
         batch_size: Images at a time; it bounds the memory, not the result.
 
     Returns:
@@ -53,14 +59,14 @@ def layer_cam(
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
-        ValueError: If the layer is unknown or its output not 4-D, if the score does
-            not depend on it, or if images or class do not fit.
+        ValueError: If the layer is unknown or its output not 4-D, or if images or class do not fit.
 
     Example:
         >>> heatmaps = layer_cam(model, images, 1, feature_layers(model)[0])
         >>> heatmaps.shape == images.shape[:3]
         True
     """
+    model, images = view(model, images, output, image_input)
     names = one_layer(model, layer_name)
     prepared = prepare(model, images, class_index, names, _draw)
     return compute_maps("layer_cam", *prepared, batch_size)

@@ -27,6 +27,7 @@ from hrcam.maps._batches import compute_maps
 from hrcam.maps._feature_sum import upsample
 from hrcam.maps._gradients import over_maximum, prepare, several_layers
 from hrcam.maps.grad_cam import grad_cam_at_own_size
+from hrcam.views import view
 
 
 def mean_grad_cam(
@@ -35,6 +36,8 @@ def mean_grad_cam(
     class_index: int | Sequence[int] | np.ndarray | None = None,
     layer_names: Sequence[str] | None = None,
     *,
+    output: str | None = None,
+    image_input: str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Computes the mean of the Grad-CAM maps of several layers.
@@ -46,6 +49,9 @@ def mean_grad_cam(
             each; `None` is each image's predicted class.
         layer_names: The layers (`"outer/inner"` inside a nested model); `None` are
             those of `feature_layers(model)`.
+        output: Name of the output to explain, if the model has several.
+        image_input: Name of the image that the map lies on, if the model has several;
+            `images` is a dict then, input name -> array.
         batch_size: Images at a time; it bounds the memory, not the result.
 
     Returns:
@@ -53,14 +59,14 @@ def mean_grad_cam(
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
-        ValueError: If a layer is unknown or its output not 4-D, if the score does
-            not depend on it, or if images or class do not fit.
+        ValueError: If a layer is unknown or its output not 4-D, or if images or class do not fit.
 
     Example:
         >>> heatmaps = mean_grad_cam(model, images, class_index=1)
         >>> heatmaps.shape == images.shape[:3]
         True
     """
+    model, images = view(model, images, output, image_input)
     names = several_layers(model, layer_names)
     prepared = prepare(model, images, class_index, names, _draw)
     return compute_maps("mean_grad_cam", *prepared, batch_size)

@@ -32,6 +32,7 @@ from hrcam.maps._batches import compute_maps
 from hrcam.maps._feature_sum import upsample
 from hrcam.maps._gradients import over_maximum, prepare, several_layers
 from hrcam.maps.grad_cam_plus_plus import plus_plus_at_own_size
+from hrcam.views import view
 
 
 def refine_cam(
@@ -40,6 +41,8 @@ def refine_cam(
     class_index: int | Sequence[int] | np.ndarray | None = None,
     layer_names: Sequence[str] | None = None,
     *,
+    output: str | None = None,
+    image_input: str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Computes RefineCAM maps.
@@ -51,6 +54,9 @@ def refine_cam(
             each; `None` is each image's predicted class.
         layer_names: The layers (`"outer/inner"` inside a nested model); `None` are
             those of `feature_layers(model)`.
+        output: Name of the output to explain, if the model has several.
+        image_input: Name of the image that the map lies on, if the model has several;
+            `images` is a dict then, input name -> array.
         batch_size: Images at a time; it bounds the memory, not the result.
 
     Returns:
@@ -58,14 +64,14 @@ def refine_cam(
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
-        ValueError: If a layer is unknown or its output not 4-D, if the score does
-            not depend on it, or if images or class do not fit.
+        ValueError: If a layer is unknown or its output not 4-D, or if images or class do not fit.
 
     Example:
         >>> heatmaps = refine_cam(model, images, class_index=1)
         >>> heatmaps.shape == images.shape[:3]
         True
     """
+    model, images = view(model, images, output, image_input)
     names = several_layers(model, layer_names)
     prepared = prepare(model, images, class_index, names, _draw)
     return compute_maps("refine_cam", *prepared, batch_size)

@@ -33,7 +33,7 @@ import numpy as np
 from keras import ops
 
 from hrcam._backend import compiled_once, map_in_turn
-from hrcam._images import check_images
+from hrcam._images import check_inputs
 from hrcam.maps._batches import check_class_index, compute_maps
 from hrcam.maps._classifier import (
     chosen_class,
@@ -43,6 +43,7 @@ from hrcam.maps._classifier import (
 )
 from hrcam.maps._feature_sum import upsample, weighted_feature_maps
 from hrcam.maps._gradients import one_layer, tap_layers
+from hrcam.views import view
 
 _LEFT_OUT = -1e30  # as a score: exp of it is 0
 
@@ -55,6 +56,8 @@ def score_cam(
     *,
     relu: bool = True,
     max_channels: int | None = None,
+    output: str | None = None,
+    image_input: str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Computes Score-CAM maps.
@@ -70,6 +73,9 @@ def score_cam(
             layer there are none, because no weight is negative.
         max_channels: How many feature maps to take at most; `None` takes all. The
             time grows with it.
+        output: Name of the output to explain, if the model has several.
+        image_input: Name of the image that the map lies on, if the model has several;
+            `images` is a dict then, input name -> array.
         batch_size: Images at a time, of which one mask each is in memory; it bounds
             the memory, not the result.
 
@@ -87,6 +93,7 @@ def score_cam(
         >>> heatmaps.shape == images.shape[:3]
         True
     """
+    model, images = view(model, images, output, image_input)
     if max_channels is not None and max_channels < 1:
         raise ValueError(
             f"`max_channels` must be at least 1, or None for all. "
@@ -94,17 +101,18 @@ def score_cam(
         )
     dense, feeder = find_classifier(model)
     names = (one_layer(model, layer_name)[0], feeder[0].path)
-    images = check_images(model, images)
-    classes = check_class_index(class_index, len(images), class_count(dense))
+    inputs = check_inputs(model, images)
+    classes = check_class_index(class_index, len(inputs[0]), class_count(dense))
     function = compiled_once(
         model,
         ("score_cam", names[0], relu, max_channels),
         lambda: _build(
             tap_layers(model, names[:1], names[1]), names, dense, relu, max_channels
         ),
-        images.shape[1:],
+        inputs[0].shape[1:],
+        others=inputs[1:],
     )
-    return compute_maps("score_cam", function, images, classes, batch_size)
+    return compute_maps("score_cam", function, inputs, classes, batch_size)
 
 
 def _build(
@@ -116,16 +124,20 @@ def _build(
 ) -> Callable:
     name, dense_input = names
 
-    def compute(images, class_index):
+    def compute(images, class_index, *others):
+        def forward(images):
+            return tapped([images, *others] if others else images, training=False)
+
         size = tuple(images.shape[1:3])
-        outputs = tapped(images, training=False)
-        chosen = chosen_class(class_scores(outputs[dense_input], dense), class_index)
+        outputs = forward(images)
+        class_score = class_scores(outputs[dense_input], dense)
+        chosen = chosen_class(class_score, class_index)
         features = _widest(ops.cast(outputs[name], "float32"), max_channels)
 
         def masked_score(number):
             mask = _mask(ops.take(features, number, axis=-1), size)
-            vector = tapped(images * mask[..., None], training=False)[dense_input]
-            scores = class_scores(vector, dense)
+            masked = forward(images * mask[..., None])
+            scores = class_scores(masked[dense_input], dense)
             picked = ops.one_hot(chosen, scores.shape[-1], dtype=scores.dtype)
             return ops.sum(scores * picked, axis=-1)
 
@@ -133,7 +145,8 @@ def _build(
         scores = map_in_turn(masked_score, features.shape[-1], like)
         weights = _weights(ops.transpose(scores), features)
         own_size = weighted_feature_maps([features], weights)[0]
-        return upsample(ops.relu(own_size) if relu else own_size, size), chosen
+        drawn = ops.relu(own_size) if relu else own_size
+        return upsample(drawn, size), chosen, class_score
 
     return compute
 
