@@ -13,6 +13,7 @@ from . import plots as plots
 from . import regions as regions
 from . import sanity as sanity
 from . import separation as separation
+from . import serving as serving
 from . import shortcuts as shortcuts
 from . import statistics as statistics
 from . import study as study
@@ -25,6 +26,7 @@ from .base_models import build_vgg16 as build_vgg16
 from .base_models import build_vgg19 as build_vgg19
 from .deconvnet import attentive_response_maps as attentive_response_maps
 from .deconvnet import build_deconv_model as build_deconv_model
+from .functional import as_functional as as_functional
 from .heads import build_gap_classifier as build_gap_classifier
 from .heads import build_hrcam_model as build_hrcam_model
 from .heads import pooled_layers as pooled_layers
@@ -42,6 +44,7 @@ from .maps import refine_cam as refine_cam
 from .maps import score_cam as score_cam
 from .normalize import min_max_normalize as min_max_normalize
 from .saving import load_model as load_model
+from .serving import export_saved_model as export_saved_model
 from .training import PooledFeatures as PooledFeatures
 from .training import evaluate_classifier as evaluate_classifier
 from .training import fit_base_model as fit_base_model

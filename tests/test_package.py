@@ -68,7 +68,7 @@ def test_name_resolves_and_is_explained(name):
 CONTRACT = """
     build_resnet50 build_vgg19 feature_layers build_hrcam_model fit_hrcam_head hr_cam
     cam grad_cam min_max_normalize load_model metrics datasets build_shallow_net
-    build_deeper_net build_deconv_model attentive_response_maps
+    build_deeper_net build_deconv_model attentive_response_maps export_saved_model
 """
 
 

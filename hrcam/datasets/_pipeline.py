@@ -1,13 +1,6 @@
 """From a table of image files to arrays and `tf.data`: decode and resize.
 
-- *Decode*: JPEG, PNG (8 and 16 bit), BMP, GIF (first frame) to [0, 1]: 8-bit values
-  divided by 255, 16-bit ones by 65535. Grey is repeated to three channels; colour
-  to grey is 0.299 R + 0.587 G + 0.114 B; alpha is dropped. EXIF rotation is not
-  applied.
-- *Resize*: bilinear with half-pixel centres; when shrinking with antialiasing (the
-  kernel widens with the factor), since plain bilinear skips pixels and so makes
-  fine structure depend on the file's size. The aspect ratio is not kept. Masks:
-  nearest, without antialiasing.
+How a file becomes pixels is in `_decode`. Masks: nearest, without antialiasing.
 
 Random changes are elsewhere (`_augment`).
 """
@@ -21,10 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from hrcam.datasets._augment import Augmentation, check_augment, draw_changes, transform
+from hrcam.datasets._decode import decode, fit
 from hrcam.datasets._table import ImageTable
-
-GREY_WEIGHTS = (0.299, 0.587, 0.114)
-PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
 def image_dataset(
@@ -171,47 +162,20 @@ def _why_unreadable(path: Path) -> str | None:
     if not data:
         return "empty"
     try:
-        _decode(tf.constant(data))
+        decode(tf.constant(data))
     except tf.errors.OpError as error:
         return re.sub(r"^\{\{.*?\}\} ", "", error.message.split(" [Op:")[0])
     return None
 
 
-def _decode(data: tf.Tensor) -> tf.Tensor:
-    """Returns float32 (height, width, 1 or 3) in [0, 1]."""
-
-    def png():  # decodes 8 bit as value * 257, so that 65535 is the range of both
-        return tf.cast(tf.io.decode_png(data, dtype=tf.uint16), tf.float32) / 65535
-
-    def jpeg():
-        pixels = tf.io.decode_jpeg(data, dct_method="INTEGER_ACCURATE")
-        return tf.cast(pixels, tf.float32) / 255
-
-    def other():
-        pixels = tf.io.decode_image(data, expand_animations=False)
-        return tf.cast(pixels, tf.float32) / 255
-
-    is_png = tf.equal(tf.strings.substr(data, 0, len(PNG_START)), PNG_START)
-    is_jpeg = tf.equal(tf.strings.substr(data, 0, len(JPEG_START)), JPEG_START)
-    image = tf.case([(is_png, png), (is_jpeg, jpeg)], default=other)
-    depth = tf.shape(image)[-1]
-    return image[..., : depth - 1 + depth % 2]  # 2 and 4: the last one is alpha
-
-
 def _load(path: tf.Tensor, size: tuple[int, int], channels: int) -> tf.Tensor:
     """Returns float32 (height, width, channels) in [0, 1]."""
-    image = _decode(tf.io.read_file(path))
-    height_width = tf.shape(image)[:2]
-    image = tf.broadcast_to(image, tf.concat([height_width, [3]], axis=0))
-    if channels == 1:
-        image = tf.tensordot(image, tf.constant(GREY_WEIGHTS), 1)[..., None]
-    image = tf.image.resize(image, size, antialias=True)
-    return tf.clip_by_value(tf.ensure_shape(image, (*size, channels)), 0, 1)
+    return fit(decode(tf.io.read_file(path)), size, channels)
 
 
 def _load_mask(path: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Returns (height, width, 2): 1 inside and 0 outside; the file's highest value."""
-    level = tf.reduce_max(_decode(tf.io.read_file(path)), axis=-1, keepdims=True)
+    level = tf.reduce_max(decode(tf.io.read_file(path)), axis=-1, keepdims=True)
     inside = tf.image.resize(tf.cast(level > 0.5, tf.float32), size, method="nearest")
     return tf.concat([inside, tf.fill((*size, 1), tf.reduce_max(level))], axis=-1)
 

@@ -69,7 +69,8 @@ def fused_layer_cam(
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
-        ValueError: If a layer is unknown or its output not 4-D, or if `gamma`, images or class do not fit.
+        ValueError: If a layer is unknown or its output not 4-D, or if `gamma`,
+            images or class do not fit.
 
     Example:
         >>> heatmaps = fused_layer_cam(model, images, class_index=1)

@@ -74,7 +74,8 @@ def grad_cam_plus_plus(
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
-        ValueError: If the layer is unknown or its output not 4-D, or if images or class do not fit.
+        ValueError: If the layer is unknown or its output not 4-D, or if images or
+            class do not fit.
 
     Example:
         >>> heatmaps = grad_cam_plus_plus(model, images, class_index=1)

@@ -59,7 +59,8 @@ def layer_cam(
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
-        ValueError: If the layer is unknown or its output not 4-D, or if images or class do not fit.
+        ValueError: If the layer is unknown or its output not 4-D, or if images or
+            class do not fit.
 
     Example:
         >>> heatmaps = layer_cam(model, images, 1, feature_layers(model)[0])

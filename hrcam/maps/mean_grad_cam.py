@@ -59,7 +59,8 @@ def mean_grad_cam(
 
     Raises:
         TypeError: If the layers of `model` cannot be reached.
-        ValueError: If a layer is unknown or its output not 4-D, or if images or class do not fit.
+        ValueError: If a layer is unknown or its output not 4-D, or if images or
+            class do not fit.
 
     Example:
         >>> heatmaps = mean_grad_cam(model, images, class_index=1)
