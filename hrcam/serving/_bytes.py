@@ -46,7 +46,8 @@ def decoder(
 
 def _png_pixels(data: tf.Tensor) -> tf.Tensor:
     """Width times height, from the header: two 4-byte numbers behind 16 bytes."""
-    header = tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.uint8)
+    whole = tf.strings.join([data, bytes(24)])  # of a cut file the sides are zero
+    header = tf.io.decode_raw(tf.strings.substr(whole, 16, 8), tf.uint8)
     sides = tf.reshape(tf.cast(header, tf.int64), (2, 4))
     return tf.reduce_prod(tf.reduce_sum(sides * [2**24, 2**16, 2**8, 1], axis=1))
 

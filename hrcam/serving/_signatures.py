@@ -124,7 +124,11 @@ def _checked(explain: Callable, classes: int) -> Callable:
 
 
 def _traced(function: Callable, *specs: tf.TensorSpec) -> Any:
-    compiled = tf.function(function, input_signature=specs, autograph=False)
+    def checked(*inputs):  # a loaded function does not look at the sizes of its inputs
+        pairs = zip(inputs, specs, strict=True)
+        return function(*(tf.ensure_shape(x, spec.shape) for x, spec in pairs))
+
+    compiled = tf.function(checked, input_signature=specs, autograph=False)
     return compiled.get_concrete_function()
 
 
@@ -144,7 +148,7 @@ def _attentive_response(
 
 
 def _activation(model: keras.Model) -> Callable:
-    """Scores of `maps` functions -> what the model puts out, logits as probabilities."""
+    """Scores of the map functions -> the model's output; of logits, probabilities."""
     kind, units = final_activation(model), model.outputs[0].shape[-1]
     if kind not in ("softmax", "sigmoid", "linear", ""):
         raise ValueError(

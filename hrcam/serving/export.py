@@ -1,4 +1,4 @@
-"""Export to a SavedModel that TF Serving, and plain TensorFlow, run without this package.
+"""Export to a SavedModel, which runs without this package.
 
 The folder holds one version of the model, as TF Serving reads it:
 
@@ -91,8 +91,8 @@ def export_saved_model(
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             "A SavedModel is made by TensorFlow. Received: Keras on "
-            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow before keras is "
-            "imported, and open the .keras file there: the maps are the same."
+            f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow before Keras "
+            "is imported, and open the .keras file there: the maps are the same."
         )
     from hrcam.serving import _signatures
     from hrcam.serving._warmup import write_warmup

@@ -1,0 +1,170 @@
+"""Makes the small trained models in saved_models/, with their README.
+
+Run: python examples/saved_models.py --data-dir fracatlas --anatomy-run anatomy
+
+`simulated`: what `hrcam demo` trains, on more images. `anatomy`: the deeper network of
+`examples/anatomy.py` (its first seed; trained here if that folder has no finished run)
+with an HR-CAM head on the same training images of FracAtlas. Each is written as
+.keras files and as the SavedModel of `hrcam.export_saved_model`.
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import anatomy
+import keras
+
+import hrcam
+from hrcam.cli.demo import demo
+
+DEMO = {"num_images": 8000, "image_size": 64, "epochs": 12, "seed": 100}
+ANATOMY = {"image_size": 128, "epochs": 12, "learning_rate": 1e-3, "seed": 0}
+METHODS = ("hr_cam", "grad_cam", "attentive_response")
+README = """# Saved models
+
+Small trained networks, to try the package and its served form without training. Not
+medical devices; the licence is the package's, that of the anatomy images CC BY 4.0
+(FracAtlas, Abedeen et al. 2023, https://doi.org/10.1038/s41597-023-02432-4).
+
+Made by `examples/saved_models.py` at commit `{commit}`, {date}. `base.keras` is the
+trained network, `hrcam.keras` its HR-CAM model, `1/` the SavedModel of the latter
+(signatures: [docs/serving.md](../docs/serving.md)); `model.json` has all of this.
+
+| folder | data | image | seed | base accuracy | HR-CAM accuracy | agreement |
+|---|---|---|---|---|---|---|
+{rows}
+
+Accuracy is of images that were not trained on; agreement is the share of them of which
+both predict the same class.
+
+| file | bytes | sha256 |
+|---|---|---|
+{sums}
+"""
+
+
+def main() -> None:
+    """Trains what is missing, exports, and writes the README."""
+    args = parse_arguments()
+    facts = {
+        "simulated": simulated(args.out / "simulated", args.work),
+        "anatomy": anatomy_model(args.out / "anatomy", args),
+    }
+    for name, found in facts.items():
+        record = args.out / name / "model.json"
+        record.write_text(json.dumps(found, indent=1) + "\n")
+    write_readme(args.out, facts)
+
+
+def simulated(folder: Path, work: Path) -> dict:
+    """The networks of `hrcam demo`, scored on the quarter that it tests on."""
+    made = work / "demo"
+    if not (made / "hrcam.keras").exists():
+        demo(out=made, **DEMO, pretrained=False)
+    networks = [hrcam.load_model(made / f"{name}.keras") for name in ("base", "hrcam")]
+    images, _, labels = hrcam.datasets.simulated(
+        DEMO["num_images"], DEMO["image_size"], DEMO["seed"]
+    )
+    test = slice(DEMO["num_images"] * 3 // 4, None)
+    options = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in DEMO.items())
+    return {
+        "command": f"hrcam demo {options}",
+        "data": "simulated",
+        "seed": DEMO["seed"],
+        "image_size": DEMO["image_size"],
+        "class_names": ["noise", "pathology"],
+    } | keep(folder, *networks, images[test], labels[test], ["noise", "pathology"])
+
+
+def anatomy_model(folder: Path, args: argparse.Namespace) -> dict:
+    """The deeper network on the body parts of FracAtlas, and its HR-CAM head."""
+    settings = argparse.Namespace(
+        out=args.anatomy_run, dataset="fracatlas", **ANATOMY
+    )  # as examples/anatomy.py has them
+    table = hrcam.datasets.fracatlas(args.data_dir)
+    table, _ = hrcam.datasets.drop_unreadable(table)
+    train, test = anatomy.split(table, settings, ANATOMY["seed"])
+    base_model = anatomy.train_network(settings, "deeper", train, ANATOMY["seed"])
+    keras.utils.set_random_seed(ANATOMY["seed"])
+    model = hrcam.build_hrcam_model(base_model)
+    side = ANATOMY["image_size"]
+    batches = hrcam.datasets.image_dataset(train, side, channels=1)
+    hrcam.fit_hrcam_head(model, batches, epochs=100, base_model=base_model)
+    images = hrcam.datasets.load_images(test, side, channels=1)
+    return {
+        "command": "python examples/anatomy.py --dataset fracatlas --image-size "
+        f"{side} --epochs {ANATOMY['epochs']} --learning-rate "
+        f"{ANATOMY['learning_rate']} --seeds {ANATOMY['seed']}; then "
+        "hrcam.fit_hrcam_head(epochs=100)",
+        "data": "FracAtlas body parts",
+        "seed": ANATOMY["seed"],
+        "image_size": side,
+        "class_names": list(table.class_names),
+    } | keep(folder, base_model, model, images, test.labels, table.class_names)
+
+
+def keep(folder, base_model, model, images, labels, class_names) -> dict:
+    """Scores both networks, saves and exports them without optimizer states."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = {
+        name: hrcam.evaluate_classifier(network, images, labels)["accuracy"]
+        for name, network in (("base_accuracy", base_model), ("accuracy", model))
+    }
+    networks = {"base": base_model, "hrcam": model}
+    base, own = [n.predict(images, verbose=0).argmax(1) for n in networks.values()]
+    for name, network in networks.items():
+        copy = keras.models.clone_model(network)  # without the optimizer's state
+        copy.set_weights(network.get_weights())
+        copy.save(folder / f"{name}.keras")
+    hrcam.export_saved_model(
+        model, folder, methods=METHODS, classifier=base_model, class_names=class_names
+    )
+    agreement = float((base == own).mean())
+    return {"test_images": len(images), **scores, "agreement": agreement}
+
+
+def write_readme(out: Path, facts: dict) -> None:
+    """Writes the table of the models and the sums of their files."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    rows = [
+        f"| `{name}` | {f['data']}, {f['test_images']} test images | "
+        f"{f['image_size']} px | {f['seed']} | {f['base_accuracy']:.3f} | "
+        f"{f['accuracy']:.3f} | {f['agreement']:.3f} |"
+        for name, f in facts.items()
+    ]
+    files = sorted(p for name in facts for p in (out / name).rglob("*") if p.is_file())
+    sums = [
+        f"| `{path.relative_to(out).as_posix()}` | {path.stat().st_size} | "
+        f"`{hashlib.sha256(path.read_bytes()).hexdigest()}` |"
+        for path in files
+    ]
+    text = README.format(
+        commit=commit,
+        date=datetime.date.today().isoformat(),
+        rows="\n".join(rows),
+        sums="\n".join(sums),
+    )
+    (out / "README.md").write_text(text)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", type=Path, required=True, help="FracAtlas.")
+    parser.add_argument("--anatomy-run", type=Path, default=Path("anatomy"))
+    parser.add_argument("--work", type=Path, default=Path("saved-models-work"))
+    parser.add_argument("--out", type=Path, default=Path("saved_models"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
