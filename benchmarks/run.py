@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 QUICK = {
     "speed": ["--size=64", "--batch=2", "--rounds=2"],
     "methods": ["--size=64", "--batch=2", "--rounds=2"],
+    "serving": ["--size=64", "--batch=2", "--rounds=2"],
     "head": ["--size=64", "--images=32", "--epochs=2", "--rounds=1"],
     "memory": ["--size=64"],
     "peers": ["--size=64", "--batch=2", "--rounds=2"],

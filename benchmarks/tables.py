@@ -33,6 +33,20 @@ def _methods_table(part: dict[str, Any]) -> list[str]:
     ]
 
 
+def _serving_table(part: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{versions_line(part)}; {part['model']}, {part['size']} px, batch "
+        f"{part['batch']}; the SavedModel has {part['megabytes']} MB; its map differs "
+        f"from the library's by at most {part['difference']:.1e} of the range",
+        "",
+        "| call | times the forward pass | lowest to highest | seconds |",
+        "|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {way} | {ratio_cells(row)} |" for way, row in part["rows"].items()
+    ]
+
+
 def _head_table(part: dict[str, Any]) -> list[str]:
     return [
         f"{versions_line(part)}; ResNet50, {part['images']} images of "
@@ -101,6 +115,7 @@ def ratio_cells(row: dict[str, float]) -> str:
 WRITERS = {
     "speed": _speed_table,
     "methods": _methods_table,
+    "serving": _serving_table,
     "head": _head_table,
     "memory": _memory_table,
     "peers": _peers_table,

@@ -6,6 +6,7 @@ depending on the server's stubs.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,29 +32,30 @@ def write_warmup(folder: Path, name: str, exported: Exported) -> None:
     with tf.io.TFRecordWriter(str(folder / FILE_NAME)) as writer:
         for signature, function in exported.signatures.items():
             specs = function.inputs[: len(function.structured_input_signature[0])]
-            inputs = {spec.name.split(":")[0]: _one(spec) for spec in specs}
+            inputs = {spec.name.split(":")[0]: _of_one(spec) for spec in specs}
             writer.write(prediction_log(name, signature, inputs))
 
 
-def prediction_log(name: str, signature: str, inputs: dict[str, np.ndarray]) -> bytes:
-    """A serialized `PredictionLog` of one predict request."""
+def prediction_log(name: str, signature: str, inputs: dict[str, Any]) -> bytes:
+    """A serialized `PredictionLog` of one predict request; inputs are `TensorProto`s."""
     spec = _field(_SPEC_NAME, name.encode()) + _field(
         _SPEC_SIGNATURE, signature.encode()
     )
     request = _field(_REQUEST_SPEC, spec)
-    for key, value in inputs.items():
-        tensor = tf.make_tensor_proto(value).SerializeToString()
-        entry = _field(_ENTRY_KEY, key.encode()) + _field(_ENTRY_VALUE, tensor)
+    for key, tensor in inputs.items():
+        entry = _field(_ENTRY_KEY, key.encode())
+        entry += _field(_ENTRY_VALUE, tensor.SerializeToString())
         request += _field(_REQUEST_INPUTS, entry)
     return _field(_LOG_PREDICT, _field(_PREDICT_REQUEST, request))
 
 
-def _one(spec: tf.TensorSpec) -> np.ndarray:
-    """An input of batch size one: a grey image, class 0, or a small PNG."""
+def _of_one(spec: tf.TensorSpec) -> Any:
+    """An input of batch size one: a black image, class 0, or a small PNG."""
     if spec.dtype == tf.string:
         png = tf.io.encode_png(np.full((8, 8, 1), 128, "uint8"))
-        return np.array([png.numpy()], object)
-    return np.full((1, *spec.shape[1:]), 0, spec.dtype.as_numpy_dtype)
+        return tf.make_tensor_proto([png.numpy()])
+    # One value for all pixels: the whole tensor would be most of the file.
+    return tf.make_tensor_proto(0, spec.dtype, (1, *spec.shape[1:]))
 
 
 def _field(number: int, payload: bytes) -> bytes:
