@@ -37,7 +37,7 @@ def write_warmup(folder: Path, name: str, exported: Exported) -> None:
 
 
 def prediction_log(name: str, signature: str, inputs: dict[str, Any]) -> bytes:
-    """A serialized `PredictionLog` of one predict request; inputs are `TensorProto`s."""
+    """A serialized `PredictionLog` of a predict request with some `TensorProto`s."""
     spec = _field(_SPEC_NAME, name.encode()) + _field(
         _SPEC_SIGNATURE, signature.encode()
     )
