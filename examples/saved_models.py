@@ -34,7 +34,8 @@ medical devices; the licence is the package's, that of the anatomy images CC BY 
 Made by `examples/saved_models.py` at commit `{commit}`, {date}. `base.keras` is the
 trained network, `hrcam.keras` its HR-CAM model, `1/` the SavedModel; its map is HR-CAM
 (`simulated`) or CAM (`anatomy`), with signatures for Grad-CAM and the attentive
-response ([docs/serving.md](../docs/serving.md)). `model.json` has class names and command.
+response ([docs/serving.md](../docs/serving.md)). `model.json` has class names and
+command.
 
 | folder | data | image | seed | accuracy |
 |---|---|---|---|---|
