@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anatomy
-import keras
 
 import hrcam
 from hrcam.cli.demo import demo
@@ -121,7 +120,7 @@ def keep(folder: Path, networks: dict, class_names: list[str]) -> Callable:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, network in networks.items():
-        copy = keras.models.clone_model(network)  # without the optimizer
+        copy = type(network).from_config(network.get_config())  # without optimizer
         copy.set_weights(network.get_weights())
         copy.save(folder / f"{name}.keras")
     last = list(networks.values())[-1]
