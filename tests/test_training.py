@@ -382,6 +382,134 @@ def test_errors_that_would_be_silent(flat_model, sigmoid_model, images, labels):
         hrcam.fit_hrcam_head(model, np.repeat(images, 3, -1), labels, verbose=False)
 
 
+# --- the base model whose agreement is reported -------------------------------------
+
+
+@pytest.mark.parametrize("fixture", ["flat_model", "sigmoid_model"])
+def test_agreement_with_a_base_model_of_logits(
+    fixture, images, labels, request, tmp_path
+):
+    """The class of the highest logit; of one unit, class 1 from z = 0 on."""
+    base_model = request.getfixturevalue(fixture)
+    dense = base_model.get_layer("predictions")
+    linear = layers.Dense(dense.units, name="logits")
+    logits = keras.Model(base_model.input, linear(dense.input))
+    kernel, bias = dense.get_weights()
+    linear.set_weights([kernel, bias])
+    if dense.units == 1:  # image 0 has z = 0.25, between the thresholds 0 and 0.5
+        bias = bias + 0.25 - logits.predict(images, verbose=0)[0]
+    for layer in (dense, linear):
+        layer.set_weights([kernel, bias])
+    logits.save(tmp_path / "logits.keras")
+    model = hrcam.build_hrcam_model(base_model)
+
+    bases = (base_model, logits, hrcam.load_model(tmp_path / "logits.keras"))
+    classes = [
+        hrcam.pool_features(
+            model, images, labels > 0, base_model=base, verbose=False
+        ).base_classes
+        for base in bases
+    ]
+
+    z = logits.predict(images, verbose=0)
+    expected = z.argmax(axis=1) if dense.units > 1 else z[:, 0] >= 0
+    assert len(set(expected.tolist())) > 1
+    for found in classes:
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_base_models_that_have_no_classes_to_agree_with(flat_model, images, labels):
+    model = hrcam.build_hrcam_model(flat_model)
+    gap = flat_model.get_layer("gap").output
+
+    def pool(base_model):
+        return hrcam.pool_features(
+            model, images, labels, base_model=base_model, verbose=False
+        )
+
+    two = keras.Model(flat_model.input, [gap, flat_model.output], name="two")
+    message = r"one output. Received: 'two' with \['gap', 'predictions'\].*get_layer"
+    with pytest.raises(ValueError, match=message):
+        pool(two)
+    way_out = keras.Model(two.input, two.get_layer("predictions").output)
+    np.testing.assert_array_equal(
+        pool(way_out).base_classes, pool(flat_model).base_classes
+    )
+    with pytest.raises(ValueError, match=r"softmax or sigmoid or linear.*no act"):
+        pool(keras.Model(flat_model.input, gap))
+    maps = flat_model.get_layer("relu3").output
+    spatial = keras.Model(flat_model.input, layers.Conv2D(3, 1)(maps))
+    with pytest.raises(ValueError, match=r"classes of `model`.*\(4, 4, 3\) for \(3,\)"):
+        pool(spatial)
+    age = keras.Input((1,), name="age")
+    joined = layers.Dense(3, "softmax")(layers.Concatenate()([gap, age]))
+    with pytest.raises(ValueError, match=r"one input.*'age'"):
+        pool(keras.Model([flat_model.input, age], joined))
+
+
+def test_logits_are_trained_and_scored_as_the_error_says(
+    flat_model, sigmoid_model, images, labels
+):
+    for model, layer in ((flat_model, "Softmax"), (sigmoid_model, "Activation")):
+        dense = model.get_layer("predictions")
+        logits = keras.Model(model.input, layers.Dense(dense.units)(dense.input))
+        for function in (hrcam.fit_base_model, hrcam.evaluate_classifier):
+            with pytest.raises(ValueError, match=rf"ends in linear.*layers.{layer}\("):
+                function(logits, images, np.minimum(labels, 1))
+    way_out = keras.Model(flat_model.input, layers.Softmax()(flat_model.output))
+    hrcam.fit_base_model(way_out, images, labels, epochs=1, verbose=0)
+    assert 0 <= hrcam.evaluate_classifier(way_out, images, labels)["accuracy"] <= 1
+
+
+def state(model):
+    """All that a call could change in a model, its inner layers with it."""
+    inner = model._flatten_layers()
+    optimizer = getattr(model, "optimizer", None)
+    return {
+        "weights": {v.path: v.numpy() for v in model.weights},
+        "flags": [(layer.name, layer.trainable) for layer in inner],
+        "config": model.get_config(),
+        "compiled": (
+            model.compiled,
+            optimizer,
+            optimizer and model.get_compile_config(),
+        ),
+        "steps": optimizer and int(optimizer.iterations.numpy()),
+    }
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("fixture", ["flat_model", "nested_model"])
+def test_nothing_but_the_head_changes(fixture, compiled, images, labels, request):
+    base_model = request.getfixturevalue(fixture)
+    model = hrcam.build_hrcam_model(base_model)
+    base_model.layers[-1].trainable = True  # whatever its user did since
+    if compiled:
+        model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
+        base_model.compile(keras.optimizers.Adam(0.5), "mse")
+    before = state(model), state(base_model)
+
+    hrcam.fit_hrcam_head(
+        model,
+        images,
+        labels,
+        validation_data=(images, labels),
+        epochs=2,
+        standardize=True,
+        base_model=base_model,
+        verbose=False,
+    )
+
+    after = state(model), state(base_model)
+    changed = [
+        [path for path, w in new.pop("weights").items() if (w != old[path]).any()]
+        for new, old in zip(after, [b.pop("weights") for b in before], strict=True)
+    ]
+    head = [v.path for v in model.get_layer("predictions").weights]
+    assert changed == [head, []]
+    assert after == before
+
+
 # --- fit_base_model -----------------------------------------------------------------
 
 
@@ -460,6 +588,36 @@ def test_stopped_run_goes_on(flat_model, images, labels, tmp_path, monkeypatch):
     assert [line.split(",")[0] for line in lines] == ["epoch", "0", "1", "2", "3"]
     for mine, theirs in zip(resumed.weights, unbroken.weights, strict=True):
         np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=1e-4)
+
+
+class Count(keras.callbacks.Callback):
+    """Notes each epoch, and whether the best one was on disk by then."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file, self.epochs = file, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append((epoch, "val_loss" in logs, self.file.exists()))
+
+
+def test_further_callbacks_come_last(flat_model, images, labels, tmp_path):
+    count = Count(tmp_path / "best.keras")
+    hrcam.fit_base_model(
+        flat_model,
+        images,
+        labels,
+        (images, labels),
+        epochs=2,
+        directory=tmp_path,
+        callbacks=[count],
+        verbose=0,
+    )
+    assert count.epochs == [(0, True, True), (1, True, True)]
+    hrcam.fit_base_model(
+        flat_model, images, labels, epochs=1, callbacks=(count,), verbose=0
+    )
+    assert count.epochs[2:] == [(0, False, True)]
 
 
 def test_resuming_does_not_overwrite_a_better_epoch(tmp_path):

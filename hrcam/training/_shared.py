@@ -1,13 +1,18 @@
-"""Labels, class weights and callbacks that both trainings share."""
+"""Labels, class weights and callbacks that both trainings share.
 
-from collections.abc import Iterator, Mapping
+Labels are classes `(n,)`, of which an image has one; or, for a multi-label model
+(several sigmoid units), 0 or 1 for each unit, `(n, K)`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
-from hrcam.graph import final_activation
+from hrcam.graph import check_graph, final_activation
+from hrcam.views import output_names
 
 
 def labelled_batches(
@@ -46,6 +51,36 @@ def _pair(batch: Any) -> tuple[Any, Any]:
     return tuple(batch)
 
 
+def is_multi_label(model: keras.Model) -> bool:
+    """Tells whether a model of one output ends in several sigmoid units."""
+    return model.outputs[0].shape[-1] > 1 and final_activation(model) == "sigmoid"
+
+
+def as_labels(labels: Any, model: keras.Model) -> np.ndarray:
+    """Labels as the model's last layer wants them; see `as_classes`, `as_multi_hot`."""
+    if is_multi_label(model):
+        return as_multi_hot(labels, model.outputs[0].shape[-1])
+    return as_classes(labels)
+
+
+def as_multi_hot(labels: Any, units: int) -> np.ndarray:
+    """Labels as integers 0 or 1, `(n, units)`.
+
+    Raises:
+        ValueError: If they are anything else.
+    """
+    labels = np.asarray(labels)
+    shaped = labels.ndim == 2 and labels.shape[1] == units
+    if not shaped or not np.isin(labels, (0, 1)).all():
+        raise ValueError(
+            f"Labels of a multi-label head must be 0 or 1, shape (n, {units}): one "
+            f"column a sigmoid unit. Received: shape {labels.shape}, dtype "
+            f"{labels.dtype}, first {labels[:3].tolist()}. For classes of which an "
+            'image has one: `build_hrcam_model(..., activation="softmax")`.'
+        )
+    return labels.astype("int64")
+
+
 def as_classes(labels: Any) -> np.ndarray:
     """Labels as integer classes `(n,)`; one-hot rows and `(n, 1)` are understood.
 
@@ -55,32 +90,56 @@ def as_classes(labels: Any) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim == 2:
-        one_hot = np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()
-        if one_hot:
+    several = ""
+    if labels.ndim == 2 and np.isin(labels, (0, 1)).all():
+        if (labels.sum(axis=1) == 1).all():
             return labels.argmax(axis=1)
+        several = (
+            " For images with several labels or none, the model needs a sigmoid unit "
+            'for each: `build_hrcam_model(..., activation="sigmoid")`.'
+        )
     whole = labels.ndim == 1 and np.array_equal(labels, labels.astype("int64"))
     if not whole or (labels < 0).any():
         raise ValueError(
             "Labels must be whole numbers from 0, shape (n,), or one-hot rows. "
             f"Received: shape {labels.shape}, dtype {labels.dtype}, "
-            f"first {labels[:3].tolist()}"
+            f"first {labels[:3].tolist()}.{several}"
         )
     return labels.astype("int64")
 
 
 def check_probabilities(model: keras.Model) -> None:
-    """Raises a ValueError unless the model's one output is softmax or sigmoid."""
+    """Raises a ValueError unless the one output is of exclusive classes in [0, 1]."""
+    check_ending(model, ("softmax", "sigmoid"))
+    if is_multi_label(model):
+        raise ValueError(
+            "The classifier must have exclusive classes: softmax, or one sigmoid unit. "
+            f"Received: {model.name!r}, a multi-label model with "
+            f"{model.outputs[0].shape[-1]} sigmoid units. Train it with Keras itself, "
+            '`model.compile("adam", "binary_crossentropy")` and `model.fit`; score it '
+            "with scikit-learn, `roc_auc_score(labels, model.predict(images), "
+            "average=None)`."
+        )
+
+
+def check_ending(model: keras.Model, activations: Sequence[str]) -> None:
+    """Raises a ValueError unless the one output went through such an activation."""
+    check_graph(model)
     if len(model.outputs) != 1:
         raise ValueError(
-            f"The classifier must have one output. Received: {len(model.outputs)}"
+            f"The classifier must have one output. Received: {model.name!r} with "
+            f"{output_names(model)}. Make a model of the one that counts: "
+            '`keras.Model(base.input, base.get_layer("name").output)`.'
         )
     activation = final_activation(model)
-    if activation not in ("softmax", "sigmoid"):
+    if activation not in activations:
+        several = model.outputs[0].shape[-1] > 1
+        layer = "Softmax()" if several else 'Activation("sigmoid")'
         raise ValueError(
-            "The classifier must end in softmax or sigmoid, so that its outputs are "
-            f"probabilities. Received: {model.name!r}, which ends in "
-            f"{activation or 'no activation'}. Append `keras.layers.Softmax()`."
+            f"The classifier must end in {' or '.join(activations)}. Received: "
+            f"{model.name!r}, which ends in {activation or 'no activation'}. For "
+            "probabilities of logits: "
+            f"`keras.Model(base.input, keras.layers.{layer}(base.output))`."
         )
 
 

@@ -1,7 +1,7 @@
 """Training and scoring of a base model."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def fit_base_model(
     directory: str | Path | None = None,
     monitor: str | None = None,
     early_stopping: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> keras.callbacks.History:
     """Trains a classifier with Adam and cross-entropy; the best epoch is kept.
@@ -44,7 +45,8 @@ def fit_base_model(
     `best.keras`, `log.csv` (a line an epoch) and, while unfinished, `backup`.
 
     Args:
-        model: A classifier; it is compiled anew and trained in place.
+        model: A classifier that ends in softmax or one sigmoid unit; it is compiled
+            anew and trained in place.
         x: Images `(n, height, width, channels)`, or a `tf.data.Dataset` of
             (images, labels) batches, augmented or not.
         y: Classes `(n,)` or one-hot; `None` with a data set.
@@ -57,6 +59,7 @@ def fit_base_model(
         monitor: The quantity that is lowest in the best epoch; `None` is `val_loss`,
             or `loss` without validation data.
         early_stopping: Epochs without improvement to wait for.
+        callbacks: Further Keras callbacks, called after this function's own.
         verbose: As in `keras.Model.fit`, or `"epochs"`: one bar over all epochs.
 
     Returns:
@@ -64,7 +67,8 @@ def fit_base_model(
         epoch's weights where `directory` is given.
 
     Raises:
-        ValueError: If labels do not fit the model or the images.
+        ValueError: If labels do not fit the model or the images, or the model ends in
+            logits or is multi-label.
         FileExistsError: If `directory` holds a finished run.
     """
     check_probabilities(model)
@@ -94,11 +98,11 @@ def fit_base_model(
     loss = "binary_crossentropy" if units == 1 else "sparse_categorical_crossentropy"
     model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
     monitor = monitor or ("loss" if validation_data is None else "val_loss")
-    callbacks = stop_early(early_stopping, monitor)
+    own = stop_early(early_stopping, monitor)
     if verbose == "epochs":
-        callbacks.append(EpochBar(epochs))
+        own.append(EpochBar(epochs))
     if directory is not None:
-        callbacks += _keep(Path(directory), monitor)
+        own += _keep(Path(directory), monitor)
     history = model.fit(
         x,
         y,
@@ -106,7 +110,7 @@ def fit_base_model(
         epochs=epochs,
         batch_size=None if y is None else batch_size,
         class_weight=loss_weights(y, class_weight),
-        callbacks=callbacks,
+        callbacks=[*own, *callbacks],
         shuffle=y is not None,  # a data set shuffles itself
         verbose=0 if verbose == "epochs" else verbose,
     )
@@ -154,7 +158,7 @@ def evaluate_classifier(
     """Scores a classifier as the paper's tables do.
 
     Args:
-        model: A classifier with one output of probabilities.
+        model: A classifier with one output, softmax or one sigmoid unit.
         x: Images `(n, height, width, channels)`, or a `tf.data.Dataset` of
             (images, labels) batches.
         y: Classes `(n,)` or one-hot; `None` with a data set.
@@ -166,7 +170,8 @@ def evaluate_classifier(
         `hrcam.classification.classification_scores`.
 
     Raises:
-        ValueError: If labels do not fit the model or the images.
+        ValueError: If labels do not fit the model or the images, or the model ends in
+            logits or is multi-label.
     """
     check_probabilities(model)
     labels, probabilities = [], []

@@ -17,7 +17,9 @@ import numpy as np
 from hrcam.heads import pooled_channels
 from hrcam.training._shared import (
     EpochBar,
+    as_labels,
     check_classes,
+    is_multi_label,
     loss_weights,
     stop_early,
 )
@@ -46,20 +48,23 @@ def fit_hrcam_head(
     """Trains the head of an HR-CAM model; the network below stays as it is.
 
     Cross-entropy and Adam, as `fit` on the frozen model: equal losses, at the cost of
-    one pass over the images. Random layers of the network (dropout) act in `fit` but
-    not here; that is logged.
+    one pass over the images. A multi-label head (K > 1 sigmoid units) has the binary
+    cross-entropy, mean over its units, and its accuracy is the share of right labels.
+    Random layers of the network (dropout) act in `fit` but not here; that is logged.
 
     Args:
         model: A model from `build_hrcam_model`; only `"predictions"` is changed.
         x: Images `(n, height, width, channels)`, a `tf.data.Dataset` of (images,
             labels) batches, or what `pool_features` returned for this model.
-        y: Classes `(n,)` or one-hot `(n, classes)`; `None` unless x is an array.
+        y: Classes `(n,)` or one-hot `(n, classes)`; 0 or 1 for each unit `(n, K)` of a
+            multi-label head. `None` unless x is an array.
         validation_data: `(x, y)`, a data set or pooled features, to be scored after
             each epoch.
         epochs: Passes over the pooled vectors.
         batch_size: Images, and then vectors, at a time.
         learning_rate: Of Adam.
-        class_weight: Class -> weight of its loss, or `"balanced"` (inverse counts).
+        class_weight: Class -> weight of its loss, or `"balanced"` (inverse counts);
+            not for a multi-label head.
         early_stopping: Epochs without a better validation loss (training loss
             without validation data) to wait for; the best weights are kept.
         standardize: Train on vectors of zero mean and unit variance, and fold both
@@ -79,16 +84,18 @@ def fit_hrcam_head(
     Returns:
         The training history; its attribute `report` is a dict with `accuracy`, and
         `agreement` where `base_model` is given: the share of images for which both
-        predict the same class; `val_...` of the validation data.
+        predict the same class, or the share of equal labels; `val_...` of the
+        validation data.
 
     Raises:
-        ValueError: If `model` has no HR-CAM head, if labels do not fit it or the
-            images, or if a feature is NaN.
+        ValueError: If `model` has no HR-CAM head, if labels or `base_model` do not fit
+            it or the images, or if a feature is NaN.
 
     Example:
         >>> history = fit_hrcam_head(model, images, labels, epochs=10)
     """
     channels = sum(pooled_channels(model))
+    _check_weights(model, class_weight)
     dense = model.get_layer("predictions")
     options = {"batch_size": batch_size, "base_model": base_model, "verbose": verbose}
     train, held_out = x, validation_data
@@ -100,7 +107,7 @@ def fit_hrcam_head(
         held_out = pool_features(model, *_x_and_y(held_out), **options)
     for part in (train, held_out):
         if part is not None:
-            _check_pooled(part, channels, dense.units)
+            _check_pooled(part, channels, model)
     mean, scale = _standardization(train.vectors, standardize)
     head = _vector_model(dense, train.vectors.shape[1], l2, learning_rate)
     start = [w * (not standardize) for w in dense.get_weights()]
@@ -137,8 +144,26 @@ def _refuse_ignored(copies: int, **others: Any) -> None:
         )
 
 
-def _check_pooled(pooled: PooledFeatures, channels: int, units: int) -> None:
-    check_classes(pooled.labels, units)
+def _check_weights(model: keras.Model, class_weight: Any) -> None:
+    if class_weight is not None and is_multi_label(model):
+        raise ValueError(
+            "`class_weight` must be None for a multi-label head, whose images are of "
+            f"several classes. Received: {class_weight!r}. Repeat the images of rare "
+            "labels, or compile `model` with a weighted loss of your own and call its "
+            "`fit`, which trains the head alone."
+        )
+
+
+def _check_pooled(pooled: PooledFeatures, channels: int, model: keras.Model) -> None:
+    units = model.outputs[0].shape[-1]
+    check_classes(as_labels(pooled.labels, model), units)
+    shape = (len(pooled.vectors), *([units] if is_multi_label(model) else []))
+    shapes = [array.shape for array in pooled[1:] if array is not None]
+    if any(given != shape for given in shapes):
+        raise ValueError(
+            f"Labels and base classes of pooled features must be of shape {shape}. "
+            f"Received: {shapes}. Pool them with this very model."
+        )
     if pooled.vectors.shape[1] != channels:
         raise ValueError(
             f"Pooled features must have {channels} columns, the feature maps that the "
@@ -172,10 +197,11 @@ def _vector_model(
         dtype="float32",
     )
     head = keras.Model(vector, copy(vector))
-    loss = (
-        "binary_crossentropy" if dense.units == 1 else "sparse_categorical_crossentropy"
-    )
-    head.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
+    loss, accuracy = "sparse_categorical_crossentropy", "accuracy"
+    if dense.activation is keras.activations.sigmoid:
+        # By the name "accuracy" alone Keras would compare the highest of several units.
+        loss, accuracy = "binary_crossentropy", keras.metrics.BinaryAccuracy("accuracy")
+    head.compile(keras.optimizers.Adam(learning_rate), loss, metrics=[accuracy])
     return head
 
 
@@ -201,7 +227,7 @@ def _report(
         if part is None:
             continue
         outputs = keras.ops.convert_to_numpy(dense(part.vectors))
-        predicted = predicted_classes(outputs)
+        predicted = predicted_classes(outputs, multi_label=part.labels.ndim == 2)
         report[f"{prefix}accuracy"] = float((predicted == part.labels).mean())
         if part.base_classes is not None:
             same = predicted == part.base_classes

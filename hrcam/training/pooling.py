@@ -10,13 +10,15 @@ import numpy as np
 
 from hrcam._backend import compiled_once, predict_batch
 from hrcam._images import check_images
-from hrcam.graph import walk
+from hrcam.graph import final_activation, walk
 from hrcam.heads import pooled_layers
 from hrcam.training._shared import (
-    as_classes,
-    check_probabilities,
+    as_labels,
+    check_ending,
+    is_multi_label,
     labelled_batches,
 )
+from hrcam.views import input_names
 
 _LOG = logging.getLogger("hrcam")
 _RANDOM_WORDS = ("Dropout", "Noise", "Random", "DropPath")
@@ -27,8 +29,11 @@ class PooledFeatures(NamedTuple):
 
     Attributes:
         vectors: `(n, N)` float32 pooled feature maps.
-        labels: `(n,)` int64 classes.
-        base_classes: `(n,)` int64 classes that the base model predicts, or `None`.
+        labels: `(n,)` int64 classes; `(n, K)` 0 or 1 for a head of K > 1 sigmoid
+            units.
+        base_classes: What the base model predicts, int64 and shaped as `labels`: the
+            class of the highest output, or 1 for each unit of probability >= 0.5
+            (logit >= 0); or `None`.
     """
 
     vectors: np.ndarray
@@ -55,19 +60,20 @@ def pool_features(
     Args:
         model: A model from `build_hrcam_model`.
         x: Images or a data set, as in `fit_hrcam_head`.
-        y: Labels of images.
+        y: Labels of images, as in `fit_hrcam_head`.
         batch_size: Images at a time.
         augment: Images -> images.
         copies: How often the images are pooled.
-        base_model: The model whose predicted classes are noted, too.
+        base_model: The model whose predicted classes are noted, too. It has one output
+            of as many units, and ends in softmax, sigmoid or logits.
         verbose: Whether to show progress.
 
     Returns:
         The pooled features, one row an image and copy.
 
     Raises:
-        ValueError: If `model` has no HR-CAM head, labels and images do not fit, or
-            a feature is NaN.
+        ValueError: If `model` has no HR-CAM head, labels, images or `base_model` do not
+            fit it, or a feature is NaN.
     """
     pooled_layers(model)
     _log_random_layers(model)
@@ -75,6 +81,7 @@ def pool_features(
     if base_model is not None:
         _check_base(model, base_model)
         joined = _share_a_graph(model, base_model)
+        threshold = 0.0 if final_activation(base_model) == "linear" else 0.5
     steps = _number_of_batches(x, batch_size, copies)
     bar = keras.utils.Progbar(steps, unit_name="batch") if verbose else None
     vectors, labels, predicted = [], [], []
@@ -84,12 +91,14 @@ def pool_features(
     ):
         images = images if augment is None else augment(images)
         images = keras.ops.convert_to_tensor(check_images(model, images, first=seen))
-        vector, probabilities = _forward(model, base_model, joined, images)
+        vector, outputs = _forward(model, base_model, joined, images)
         _check_finite(vector, seen)
         vectors.append(vector)
-        labels.append(as_classes(classes))
+        labels.append(as_labels(classes, model))
         if base_model is not None:
-            predicted.append(predicted_classes(probabilities))
+            predicted.append(
+                predicted_classes(outputs, is_multi_label(model), threshold)
+            )
         seen += len(labels[-1])
         if bar:
             bar.update(step)
@@ -102,11 +111,21 @@ def pool_features(
     )
 
 
-def predicted_classes(probabilities: np.ndarray) -> np.ndarray:
-    """Most probable classes `(n,)` of `(n, classes)`, or of one sigmoid unit."""
-    if probabilities.shape[-1] == 1:
-        return (probabilities[..., 0] >= 0.5).astype("int64")
-    return probabilities.argmax(axis=-1)
+def predicted_classes(
+    outputs: np.ndarray, multi_label: bool = False, threshold: float = 0.5
+) -> np.ndarray:
+    """Predicted classes `(n,)` of outputs `(n, classes)`; 0/1 of each if `multi_label`.
+
+    Args:
+        outputs: Probabilities or logits; the highest counts.
+        multi_label: Whether each unit is predicted by itself.
+        threshold: What an output must reach where there is one unit, or each is
+            predicted by itself.
+    """
+    if not multi_label and outputs.shape[-1] > 1:
+        return outputs.argmax(axis=-1)
+    found = (outputs >= threshold).astype("int64")
+    return found if multi_label else found[..., 0]
 
 
 def _log_random_layers(model: keras.Model) -> None:
@@ -143,12 +162,19 @@ def _forward(
 
 
 def _check_base(model: keras.Model, base_model: keras.Model) -> None:
-    check_probabilities(base_model)
-    counts = [network.output_shape[-1] for network in (model, base_model)]
-    if counts[0] != counts[1]:
+    check_ending(base_model, ("softmax", "sigmoid", "linear"))
+    if len(base_model.inputs) != 1:
+        raise ValueError(
+            "`base_model` must have one input, the image. Received: "
+            f"{base_model.name!r} with {input_names(base_model)}. Leave it out, and "
+            "compare with its own predictions."
+        )
+    shapes = [tuple(network.outputs[0].shape[1:]) for network in (model, base_model)]
+    if shapes[0] != shapes[1]:
         raise ValueError(
             "`base_model` must have the classes of `model`, or agreement means "
-            f"nothing. Received: {counts[1]} outputs and {counts[0]}"
+            f"nothing. Received: outputs of shape (batch, ...) with {shapes[1]} for "
+            f"{shapes[0]}"
         )
 
 
