@@ -1,7 +1,8 @@
-"""What differs between Keras' backends: compiling, and loops."""
+"""What differs between Keras' backends: compiling, loops, and TensorFlow's files."""
 
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -140,14 +141,22 @@ def fold_in_turn(function: Callable[[Any, Any], Any], count: int, start: Any) ->
 
 def checked_data_set(dataset: Any, units: int) -> Any:
     """A `tf.data.Dataset` whose labels are checked and made classes on the way."""
+    if len(getattr(dataset, "element_spec", ())) != 2:
+        return dataset
     import tensorflow as tf
 
     classes = 2 if units == 1 else units
 
     def check(images, labels):
-        if labels.shape.rank == 2:
-            one_hot = labels.shape[1] not in (None, 1)
-            labels = tf.argmax(labels, axis=1) if one_hot else labels[:, 0]
+        if labels.shape.rank == 2 and labels.shape[1] not in (None, 1):
+            ones = tf.reduce_sum(tf.cast(labels, tf.float32), axis=1)
+            one = tf.debugging.assert_equal(
+                ones, 1.0, "A row of labels must be one-hot: of one class, not several."
+            )
+            with tf.control_dependencies([one]):
+                labels = tf.argmax(labels, axis=1)
+        elif labels.shape.rank == 2:
+            labels = labels[:, 0]
         message = f"Labels must be in [0, {classes}), the classes of the model."
         limit = tf.cast(classes, labels.dtype)
         with tf.control_dependencies(
@@ -155,6 +164,43 @@ def checked_data_set(dataset: Any, units: int) -> Any:
         ):
             return images, tf.identity(labels)
 
-    if len(getattr(dataset, "element_spec", ())) != 2:
-        return dataset
     return dataset.map(check)
+
+
+def image_summaries(log_dir: str | Path) -> Callable[[str, bytes, int], None]:
+    """Opens an event file for TensorBoard.
+
+    Args:
+        log_dir: Its folder; made where it does not exist.
+
+    Returns:
+        A function of a tag, a PNG file's content and a step, which adds the picture
+        and flushes.
+
+    Raises:
+        ImportError: If TensorFlow is not installed.
+    """
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ImportError(
+            "`log_dir` needs TensorFlow, which writes TensorBoard's files whatever "
+            f"backend Keras has. Received: {str(log_dir)!r}, and TensorFlow cannot be "
+            "imported. Install it (`pip install tensorflow`), or leave `log_dir` out: "
+            "the PNG files do without."
+        ) from error
+    writer = tf.summary.create_file_writer(str(log_dir), filename_suffix=".heatmaps")
+    # What `tf.summary.image` writes; that needs the package of TensorBoard itself.
+    metadata = tf.compat.v1.SummaryMetadata(
+        plugin_data={"plugin_name": "images"}, data_class="DATA_CLASS_BLOB_SEQUENCE"
+    )
+
+    def write(tag, png, step):
+        sizes = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+        values = tf.constant([*(str(size).encode() for size in sizes), png])
+        # Keras' TensorBoard callback may have switched recording off for this step.
+        with writer.as_default(), tf.summary.record_if(True):
+            tf.summary.write(tag, values, step, metadata)
+        writer.flush()
+
+    return write

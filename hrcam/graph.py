@@ -55,8 +55,9 @@ def check_graph(model: keras.Model) -> None:
         reason = "It is not built: give it an `keras.Input` as its first layer."
     elif isinstance(model, keras.Model):
         reason = (
-            "The layers of a subclassed model cannot be reached: rebuild it as a "
-            "functional model around the same layers."
+            "The layers of a subclassed model cannot be reached: use "
+            "`hrcam.as_functional(model, input_shape)`, or rebuild it as a functional "
+            "model around the same layers."
         )
     else:
         reason = "For a file, use `hrcam.load_model(path)` first."
@@ -162,15 +163,29 @@ def calls_before(model: keras.Model, path: str) -> list[Call]:
 def final_activation(model: keras.Model, output: int = 0) -> str:
     """Names the activation that an output of a model has gone through last.
 
+    Layers that change no value when not training are looked through, such as the
+    linear `Activation` in float32 at the end of a model of mixed precision.
+
     Returns:
         `"softmax"`, `"sigmoid"`, `"linear"`, ...; `""` for an operation without one.
     """
     calls, _, outputs = walk(model)
-    call = next(c for c in reversed(calls) if outputs[output] in c.outputs)
+    makers = {number: call for call in calls for number in call.outputs}
+    call = makers[outputs[output]]
+    while _changes_nothing(call.operation) and call.inputs[0] in makers:
+        call = makers[call.inputs[0]]
     kind = type(call.operation).__name__.lower()
-    if kind in ("softmax", "sigmoid"):
-        return kind
-    return getattr(getattr(call.operation, "activation", None), "__name__", "")
+    return kind if kind in ("softmax", "sigmoid") else _activation_name(call.operation)
+
+
+def _changes_nothing(operation: Any) -> bool:
+    kind = type(operation).__name__
+    linear = kind == "Activation" and _activation_name(operation) == "linear"
+    return linear or kind in ("Identity", "Dropout")
+
+
+def _activation_name(operation: Any) -> str:
+    return getattr(getattr(operation, "activation", None), "__name__", "")
 
 
 def tap(model: keras.Model, names: Sequence[str]) -> keras.Model:

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 import hrcam
-from hrcam.graph import layer_outputs, tap, walk
+from hrcam.graph import final_activation, layer_outputs, tap, walk
 from hrcam.layer_selection import describe_layers, feature_layers
 
 PINNED = {
@@ -526,3 +526,20 @@ def test_a_permuted_tensor_is_no_feature_layer():
         ]
     )
     assert hrcam.feature_layers(model) == ["conv"]
+
+
+@pytest.mark.parametrize("last", ["float32 cast", "identity", "dropout", "none"])
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "linear"])
+def test_final_activation_behind_what_changes_nothing(kind, last):
+    ends = {
+        "float32 cast": keras.layers.Activation("linear", dtype="float32"),
+        "identity": keras.layers.Identity(),
+        "dropout": keras.layers.Dropout(0.5),
+        "none": lambda x: x,
+    }
+    x = keras.Input((4,))
+    scores = keras.layers.Dense(3)(x)
+    activated = keras.layers.Activation(kind)(scores) if kind != "linear" else scores
+    fused = keras.layers.Dense(3, activation=kind)(x)
+    for output in (activated, fused):
+        assert final_activation(keras.Model(x, ends[last](output))) == kind

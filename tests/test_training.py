@@ -639,6 +639,13 @@ def test_one_hot_data_set_trains_as_classes(flat_model, images, labels):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+def test_several_labels_an_image_do_not_train_a_softmax(flat_model, images):
+    several = np.array([[1, 1, 0], [0, 0, 1]] * 3)
+    batches = tf.data.Dataset.from_tensor_slices((images, several)).batch(3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be one-hot"):
+        hrcam.fit_base_model(flat_model, batches, epochs=1, verbose=0)
+
+
 def test_fit_base_model_errors(flat_model, images, labels):
     with pytest.raises(ValueError, match="6 images and 5 labels"):
         hrcam.fit_base_model(flat_model, images, labels[:5])

@@ -1,14 +1,21 @@
-"""Networks and images, and the maps that each peer makes of them in its own Python."""
+"""Networks and images, and the maps that each peer makes of them in its own Python.
 
+And exported models, which other runtimes run.
+"""
+
+import functools
 import json
 import os
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
+
+import hrcam
 
 SIZE, CLASSES = (32, 24), 3  # not square: height and width swapped would show
 LAYERS = ("relu1", "relu2", "conv3", "relu3")
@@ -19,7 +26,10 @@ PYTHONS = {
     "captum": "HRCAM_TORCH_PYTHON",
     "pytorch_grad_cam": "HRCAM_TORCH_PYTHON",
     "torchcam": "HRCAM_TORCH_PYTHON",
+    "tensorflow_serving": "HRCAM_SERVING_PYTHON",
+    "openvino": "HRCAM_SERVING_PYTHON",
 }
+PEERS = Path(__file__).parent / "peers"
 
 
 def make_network(kind):
@@ -89,21 +99,80 @@ def peer(networks, request_of_all, tmp_path_factory):
 
 
 def ask(library, folder):
+    find_python(library)
+    answer = folder / f"{library}.npz"
+    if not answer.exists():
+        backend = "torch" if "TORCH" in PYTHONS[library] else "tensorflow"
+        run_peer(library, f"with_{library}.py", folder, KERAS_BACKEND=backend)
+    with np.load(answer) as maps:
+        return dict(maps)
+
+
+def find_python(library):
     python = os.environ.get(PYTHONS[library])
     if not python:
         pytest.skip(f"{PYTHONS[library]} is not set to a Python that has {library}")
-    answer = folder / f"{library}.npz"
-    if not answer.exists():
-        script = Path(__file__).parent / "peers" / f"with_{library}.py"
-        backend = "torch" if "TORCH" in PYTHONS[library] else "tensorflow"
-        done = subprocess.run(
-            [python, script, folder],
-            env=os.environ | {"KERAS_BACKEND": backend, "TF_ENABLE_ONEDNN_OPTS": "0"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            pytest.fail(f"{script.name} failed:\n{done.stderr[-4000:]}")
-    with np.load(answer) as maps:
-        return dict(maps)
+    return python
+
+
+def run_peer(library, script, *arguments, **environment):
+    """Runs a script of `peers` in the library's Python; returns what it prints."""
+    done = subprocess.run(
+        [find_python(library), PEERS / script, *map(str, arguments)],
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"{script} failed:\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+class Served(NamedTuple):
+    """An exported model, and what the library says of some images."""
+
+    folder: Path  # of the version
+    model: keras.Model
+    images: np.ndarray
+    expected: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def find_served(tmp_path_factory):
+    """`find_served(kind)`: a network of `SEEDS`, or `"resnet50"` at 64 pixels."""
+    return functools.cache(lambda kind: serve(kind, tmp_path_factory.mktemp("models")))
+
+
+def serve(kind, folder):
+    methods = ("hr_cam", "grad_cam", "attentive_response")
+    if kind == "resnet50":
+        network = hrcam.build_resnet50((64, 64, 3), CLASSES, weights=None)
+        methods = methods[:1]  # the rest takes a minute
+    else:
+        network = make_network(kind)
+    base = he_scaled(network, SEEDS.get(kind, 0))
+    model = hrcam.build_hrcam_model(base)
+    rng = np.random.default_rng(4)
+    images = rng.uniform(0, 0.3, (5, *model.inputs[0].shape[1:])).astype("float32")
+    images[1::2, 4:20, 6:16] += 0.7
+    head = model.get_layer("predictions")
+    kernel = rng.normal(0, 1, head.kernel.shape)
+    features = hrcam.pool_features(model, images, np.zeros(5, int)).vectors
+    # Scores of spread 1 around 0: images of different classes, none of them certain.
+    kernel /= (features @ kernel).std(axis=0)
+    head.set_weights([kernel, -(features @ kernel).mean(axis=0)])
+    version = hrcam.export_saved_model(
+        model,
+        folder / "lesions",
+        methods=methods,
+        classifier=base,
+        top_n=3,
+    )
+    probabilities = model.predict(images, verbose=0)
+    expected = {
+        "probabilities": probabilities,
+        "class_index": probabilities.argmax(axis=1),
+        "heatmap": hrcam.hr_cam(model, images),
+    }
+    return Served(version, model, images, expected)
