@@ -5,12 +5,14 @@ With `cli`, the only package that reaches for `plots`.
 
 from hrcam.report.comparison import write_comparison
 from hrcam.report.directory import claim_directory
+from hrcam.report.heatmap_callback import HeatmapCallback
 from hrcam.report.layers import write_layer_analysis
 from hrcam.report.response import write_response
 from hrcam.report.shortcuts import write_shortcuts
 from hrcam.report.study import write_study
 
 __all__ = [
+    "HeatmapCallback",
     "claim_directory",
     "write_comparison",
     "write_layer_analysis",
