@@ -122,6 +122,8 @@ def keep(folder: Path, networks: dict, class_names: list[str]) -> Callable:
     for name, network in networks.items():
         copy = type(network).from_config(network.get_config())  # without optimizer
         copy.set_weights(network.get_weights())
+        if name == "base":
+            copy.trainable = True  # it was frozen under its head
         copy.save(folder / f"{name}.keras")
     last = list(networks.values())[-1]
     hrcam.export_saved_model(

@@ -43,6 +43,7 @@ from .maps import mean_grad_cam as mean_grad_cam
 from .maps import refine_cam as refine_cam
 from .maps import score_cam as score_cam
 from .normalize import min_max_normalize as min_max_normalize
+from .report.heatmap_callback import HeatmapCallback as HeatmapCallback
 from .saving import load_model as load_model
 from .serving import export_saved_model as export_saved_model
 from .training import PooledFeatures as PooledFeatures

@@ -30,12 +30,13 @@ def gradient_by_features(
             images = images.detach().requires_grad_()  # a frozen network records, too
             features, score, rest = function(images)
             gradients = torch.autograd.grad(score, features, allow_unused=True)
+        features = [f.detach() for f in features]  # what is kept holds no graph
         zeros = keras.ops.zeros_like
         gradients = [
             zeros(f) if g is None else g
             for f, g in zip(features, gradients, strict=True)
         ]
-        return features, gradients, rest
+        return features, gradients, rest.detach()
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
@@ -87,7 +88,7 @@ def _parts_in_jax(steps: Any, places: list) -> list[tuple[Callable, list, list]]
     Returns:
         For each part its function, the variables that it reads, and those it makes.
     """
-    from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+    from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
     parts, part = [], []
     for step in steps.eqns:
@@ -96,9 +97,8 @@ def _parts_in_jax(steps: Any, places: list) -> list[tuple[Callable, list, list]]
             gives = list(dict.fromkeys(v for s in part for v in s.outvars))
             read = [v for s in part for v in s.invars if not isinstance(v, Literal)]
             needs = [v for v in dict.fromkeys(read) if v not in set(gives)]
-            effects = steps.effects
-            jaxpr = Jaxpr([], needs, gives, part, effects)
-            parts.append((jaxpr_as_fun(ClosedJaxpr(jaxpr, [])), needs, gives))
+            own = steps.replace(constvars=[], invars=needs, outvars=gives, eqns=part)
+            parts.append((jaxpr_as_fun(ClosedJaxpr(own, [])), needs, gives))
             part = []
     return parts
 

@@ -9,7 +9,10 @@ in the graph itself, not in a table of names:
   network still knows about the image passes through it.
 * The feature layer of a stage is its last cut that holds feature maps: 4-D, at or
   after a convolution, and not padding, pooling, cropping, resizing, dropout or
-  reshaping. A stage without a cut falls back to its last call of that kind.
+  reshaping.
+* A stage without a cut, as where each cell reads the two before it, has instead the
+  call of that kind beside which the fewest other tensors are still needed; of several
+  the one that sees most of the image, then the one with most maps, then the last.
 
 Source of the pooled layers: Shinde et al. (2021), section "HR-CAMs",
 https://doi.org/10.7717/peerj-cs.622. The rule for other networks is our choice.
@@ -82,8 +85,8 @@ def describe_layers(
     stages = dict.fromkeys(inputs, 0) | {image: 1}
     fields = dict.fromkeys(inputs, 1)
     convolved = dict.fromkeys(inputs, False)
-    open_until = last_use.get(image, -1)
-    found: list[FeatureLayer] = []
+    needed_until = {image: last_use.get(image, -1)}
+    found: list[tuple[FeatureLayer, int]] = []
     for i, call in enumerate(calls):
         spatial = [n for n in call.inputs if stages.get(n, 0)]
         before = max((stages[n] for n in spatial), default=0)
@@ -100,23 +103,16 @@ def describe_layers(
             foreign.update(call.outputs)
         elif stage and has_convolution and _holds_features(call):
             _, *size, channels = call.shapes[0]
-            found.append(
-                FeatureLayer(
-                    call.path,
-                    tuple(size),
-                    channels,
-                    stage,
-                    field,
-                    open_until <= i,
-                    False,
-                )
+            beside = sum(last > i for last in needed_until.values())
+            layer = FeatureLayer(
+                call.path, tuple(size), channels, stage, field, not beside, False
             )
+            found.append((layer, beside))
         if stage:
-            uses = [last_use.get(n, -1) for n in call.outputs]
-            open_until = max(open_until, *uses)
+            needed_until |= {n: last_use.get(n, -1) for n in call.outputs}
     times = Counter(call.path for call in calls)
-    chosen = _last_of_each_stage([f for f in found if times[f.name] == 1])
-    return [layer._replace(chosen=layer.name in chosen) for layer in found]
+    chosen = _last_of_each_stage([f for f in found if times[f[0].name] == 1])
+    return [layer._replace(chosen=layer.name in chosen) for layer, _ in found]
 
 
 def feature_layers(model: keras.Model, image_input: str | None = None) -> list[str]:
@@ -150,13 +146,15 @@ def feature_layers(model: keras.Model, image_input: str | None = None) -> list[s
     return names
 
 
-def _last_of_each_stage(layers: Sequence[FeatureLayer]) -> set[str]:
-    stages: dict[int, FeatureLayer] = {}
-    for layer in layers:
-        best = stages.get(layer.stride)
-        if best is None or layer.is_cut or not best.is_cut:
-            stages[layer.stride] = layer
-    return {layer.name for layer in stages.values()}
+def _last_of_each_stage(layers: Sequence[tuple[FeatureLayer, int]]) -> set[str]:
+    """Each stage's layer; layers come with the number of tensors needed beside them."""
+    stages: dict[int, tuple[tuple, FeatureLayer]] = {}
+    for layer, beside in layers:
+        most = () if layer.is_cut else (layer.receptive_field, layer.channels)
+        rank = (-beside, *most)
+        if layer.stride not in stages or rank >= stages[layer.stride][0]:
+            stages[layer.stride] = (rank, layer)
+    return {layer.name for _, layer in stages.values()}
 
 
 def _is_convolution(operation: Any) -> bool:

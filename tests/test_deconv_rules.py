@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, ops
+from keras.src.applications import convnext, inception_resnet_v2  # not exported
 
 from hrcam.deconvnet.model import build_back_projector
 from hrcam.deconvnet.rules import RULES
@@ -185,6 +186,9 @@ LINEAR = {
     "flip of pixels": lambda: lambda x: ops.flip(x, axis=(1, 2)),
     "constant": lambda: lambda x: x + 1.0,
     "add itself": lambda: lambda x: layers.Add()([x, x]),
+    "dense": lambda: layers.Dense(4),
+    "dense, no bias": lambda: layers.Dense(2, use_bias=False),
+    "layer scale": lambda: convnext.LayerScale(0.3, 3),
 }
 
 
@@ -192,7 +196,7 @@ LINEAR = {
 def test_linear_layer(name, he_scale):
     for size in SIZES:
         trunk = trunk_of(LINEAR[name](), (*size, 3))
-        if "norm" in name and "normalization" not in name:
+        if "normalization" not in name:
             he_scale(trunk)
         assert_adjoint(trunk)
 
@@ -210,6 +214,7 @@ IDENTITIES = {
     "GaussianNoise": lambda: layers.GaussianNoise(1.0),
     "AlphaDropout": lambda: layers.AlphaDropout(0.5),
     "Identity": layers.Identity,
+    "StochasticDepth": lambda: convnext.StochasticDepth(0.5),
     "Activation": lambda: layers.Activation("linear"),
     "RandomFlip": layers.RandomFlip,
     "RandomRotation": lambda: layers.RandomRotation(0.1),
@@ -231,6 +236,7 @@ def test_layers_that_do_nothing_when_not_training(name):
     [
         lambda a, b: layers.Add()([a, b, a]),
         lambda a, b: a + b,
+        lambda a, b: inception_resnet_v2.CustomScaleLayer(0.3)([a, b]),
         lambda a, b: layers.Concatenate()([layers.Conv2D(1, 1)(a), b]),
         lambda a, b: layers.Concatenate(axis=3)([b, layers.Conv2D(4, 1)(a), a]),
         lambda a, b: layers.Concatenate(axis=1)([layers.Cropping2D((1, 0))(a), b]),
@@ -307,6 +313,62 @@ def test_multiplication_by_a_gate_of_pixels(he_scale):
     image, signal = draw((1, 5, 4, 3), 0), draw((2, 5, 4, 3), 1)
     gate = trunk.get_layer("gate")(image).numpy()
     np.testing.assert_allclose(go_back(trunk, signal, image), signal * gate, rtol=1e-5)
+
+
+# --- layer normalization ------------------------------------------------------------
+
+
+def test_layer_normalization_of_two_channels_by_hand():
+    """Channels 1 and 3: mean 2, deviation sqrt(1 + 3) = 2, h = (-1/2, 1/2).
+
+    gamma is (2, 4), so the signal (4, 1) arrives as g = (8, 4), of mean 6; the mean of
+    g h is (-4 + 2) / 2 = -1. Back goes (8 - 6 - 1/2, 4 - 6 + 1/2) / 2 = (0.75, -0.75).
+    """
+    trunk = trunk_of(layers.LayerNormalization(epsilon=3.0), (1, 1, 2))
+    trunk.layers[-1].set_weights([np.array([2, 4]), np.array([5, -7])])
+    image, signal = np.float32([[[[1, 3]]]]), np.float32([[[[4, 1]]]])
+    for gating in GATINGS:
+        back = go_back(trunk, signal, image, gating)
+        np.testing.assert_allclose(back.ravel(), [0.75, -0.75], atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": False}, {"axis": 3, "epsilon": 0.5}])
+def test_layer_normalization_is_its_derivative_at_the_image(options, he_scale):
+    trunk = he_scale(trunk_of(layers.LayerNormalization(**options), (5, 4, 6)))
+    image, signal = 2 * draw((1, 5, 4, 6), 0) + 1, draw((3, 5, 4, 6), 1)
+    expected = gradient_of(trunk, image, signal)
+    for gating in GATINGS:
+        back = go_back(trunk, signal, image, gating)
+        np.testing.assert_allclose(back, expected, atol=1e-5, err_msg=gating)
+
+
+def test_layer_normalization_of_pixels_is_refused():
+    trunk = trunk_of(layers.LayerNormalization(axis=(1, 2), name="odd"), (5, 4, 3))
+    with pytest.raises(
+        ValueError, match=r"along the last axis.*Received: axis=\[1, 2\].*'odd'"
+    ):
+        build_back_projector(trunk, "linear", "switches")
+
+
+def test_scaling_by_variance_is_refused():
+    with pytest.warns(UserWarning, match="deprecated"):
+        layer = layers.LayerNormalization(rms_scaling=True, name="odd")
+    with pytest.raises(ValueError, match=r"Received: .*rms_scaling=True.*'odd'"):
+        build_back_projector(trunk_of(layer, (5, 4, 3)), "linear", "switches")
+
+
+def test_a_small_convnext_goes_back_by_its_gradient(he_scale):
+    """Stem, blocks and downsampling as in `keras.applications`, of a few maps."""
+    network = convnext.ConvNeXt(
+        depths=[1, 2, 1, 1], projection_dims=[4, 4, 6, 8], drop_path_rate=0.5,
+        layer_scale_init_value=0.3, weights=None, include_top=False,
+        input_shape=(64, 64, 3), name="tiny",
+    )  # fmt: skip
+    he_scale(network)
+    image, signal = 255 * abs(draw((1, 64, 64, 3), 0)), draw((2, 2, 2, 8), 1)
+    expected = gradient_of(network, image, signal)
+    back = go_back(network, signal, image, "gradient")
+    np.testing.assert_allclose(back, expected, atol=1e-4 * abs(expected).max())
 
 
 # --- pooling ----------------------------------------------------------------------
@@ -387,6 +449,7 @@ CONVOLUTIONS = {
     "Conv2D": lambda **options: layers.Conv2D(4, 3, 2, "same", **options),
     "Depthwise": lambda **options: layers.DepthwiseConv2D(3, 2, "same", 2, **options),
     "Separable": lambda **options: layers.SeparableConv2D(4, 3, 2, "same", **options),
+    "Dense": lambda **options: layers.Dense(4, **options),
 }
 
 

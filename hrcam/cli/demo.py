@@ -50,9 +50,14 @@ def demo(
         console.print(f"2/4, 3/4 Networks of {escape(str(saved))}", soft_wrap=True)
     else:
         console.print(f"2/4 Training a small CNN on {train.stop} of them")
-        base_model, model = _train(images[train], labels[train], epochs)
+        base_model = _train(images[train], labels[train], epochs)
         out.mkdir(parents=True, exist_ok=True)
-        base_model.save(out / "base.keras")
+        base_model.save(out / "base.keras")  # before it is frozen under the head
+        console.print("3/4 Training the HR-CAM head on pooled features")
+        model = hrcam.build_hrcam_model(base_model)
+        hrcam.fit_hrcam_head(
+            model, images[train], labels[train], epochs=30, base_model=base_model
+        )
         model.save(out / "hrcam.keras")
 
     console.print("4/4 Drawing and scoring maps of the test images with pathology")
@@ -92,7 +97,7 @@ def _open(saved: Path, seed: int):
 
 
 def _train(images, labels, epochs: int):
-    """A small base model and its HR-CAM head."""
+    """A small base model."""
     import keras
 
     import hrcam
@@ -107,10 +112,7 @@ def _train(images, labels, epochs: int):
         learning_rate=keras.optimizers.schedules.CosineDecay(3e-3, steps),
         verbose="epochs",
     )
-    console.print("3/4 Training the HR-CAM head on pooled features")
-    model = hrcam.build_hrcam_model(base_model)
-    hrcam.fit_hrcam_head(model, images, labels, epochs=30, base_model=base_model)
-    return base_model, model
+    return base_model
 
 
 def _compare(out, base_model, model, images, masks, command, accuracy) -> None:

@@ -33,5 +33,17 @@ __all__ += ["crop", "split_by_group", *_LAZY]
 
 def __getattr__(name: str):
     if name in _LAZY:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        try:
+            module = import_module(f"{__name__}.{_LAZY[name]}")
+        except ModuleNotFoundError as error:
+            if error.name != "tensorflow":
+                raise
+            raise ModuleNotFoundError(
+                f"`hrcam.datasets.{name}` needs TensorFlow, which decodes and augments "
+                "images whatever backend Keras has. Received: TensorFlow cannot be "
+                "imported. Install it (`pip install tensorflow`), or read the files "
+                "yourself: all else takes numpy arrays.",
+                name="tensorflow",
+            ) from error
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -145,41 +145,72 @@ class TransposedUpSampling2D(_Transposed):
         return ops.einsum("uyxc,yh,xw->uhwc", signal, *self._matrices)
 
 
-class TransposedBatchNormalization(keras.layers.Layer):
-    """Multiplies each channel by the scale that batch normalization gives it."""
+class Scaling(keras.layers.Layer):
+    """Multiplies each channel by a factor, which is read at every call."""
 
-    def __init__(self, normalization, name: str):
+    def __init__(self, factor: Callable, name: str):
         super().__init__(name=name, dtype="float32", trainable=False)
-
-        def scale():
-            variance = ops.cast(normalization.moving_variance, "float32")
-            root = ops.sqrt(variance + normalization.epsilon)
-            gamma = normalization.gamma if normalization.scale else 1.0
-            return ops.cast(gamma, "float32") / root
-
-        self._scale = scale
+        self._factor = factor
 
     def call(self, signal):
         """Scales `(units, height, width, channels)`."""
-        return signal * self._scale()
+        return signal * ops.cast(self._factor(), "float32")
 
     def compute_output_spec(self, signal):
         """Returns the spec of the signal."""
         return keras.KerasTensor(signal.shape, "float32")
 
 
-class TransposedNormalization(TransposedBatchNormalization):
+class TransposedBatchNormalization(Scaling):
+    """Multiplies each channel by the scale that batch normalization gives it."""
+
+    def __init__(self, normalization, name: str):
+        def scale():
+            variance = ops.cast(normalization.moving_variance, "float32")
+            root = ops.sqrt(variance + normalization.epsilon)
+            gamma = normalization.gamma if normalization.scale else 1.0
+            return ops.cast(gamma, "float32") / root
+
+        super().__init__(scale, name)
+
+
+class TransposedNormalization(Scaling):
     """Divides by the deviation of a `Normalization`, or multiplies when it inverts."""
 
     def __init__(self, normalization, name: str):
-        keras.layers.Layer.__init__(self, name=name, dtype="float32", trainable=False)
-
         def scale():
             root = ops.sqrt(ops.cast(normalization.variance, "float32"))
             deviation = ops.maximum(root, keras.config.epsilon())
             return deviation if normalization.invert else 1.0 / deviation
 
-        self._scale = scale
+        super().__init__(scale, name)
+
+
+class TransposedLayerNormalization(keras.layers.Layer):
+    """The transposed derivative of a `LayerNormalization` at recorded values.
+
+    Of a pixel's channels x, with h = (x - mean) / deviation, and of the signal g that
+    arrives there, times gamma, it makes (g - mean(g) - h mean(g h)) / deviation.
+    """
+
+    def __init__(self, normalization, name: str):
+        super().__init__(name=name, dtype="float32", trainable=False)
+        self._epsilon = normalization.epsilon
+        self._gamma = lambda: normalization.gamma if normalization.scale else 1.0
+
+    def call(self, signal, x):
+        """Takes `(units, height, width, channels)` back at the input x of the layer."""
+        mean, variance = ops.moments(x, axes=-1, keepdims=True)
+        deviation = ops.sqrt(variance + self._epsilon)
+        normalized = (x - mean) / deviation
+        signal = signal * ops.cast(self._gamma(), "float32")
+        along = ops.mean(signal * normalized, axis=-1, keepdims=True)
+        rest = signal - ops.mean(signal, axis=-1, keepdims=True)
+        return (rest - normalized * along) / deviation
+
+    def compute_output_spec(self, signal, x):
+        """Returns the spec of the signal."""
+        return keras.KerasTensor(signal.shape, "float32")
 
 
 class Flip(keras.layers.Layer):

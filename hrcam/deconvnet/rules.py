@@ -17,11 +17,13 @@ from hrcam.deconvnet.gating import Signal, Step, activation, through_fused_activ
 from hrcam.deconvnet.layers import (
     Flip,
     Gate,
+    Scaling,
     Switches,
     TransposedAveragePooling2D,
     TransposedBatchNormalization,
     TransposedConv2D,
     TransposedDepthwiseConv2D,
+    TransposedLayerNormalization,
     TransposedNormalization,
     TransposedPointwiseConv2D,
     TransposedUpSampling2D,
@@ -67,6 +69,19 @@ def separable_convolution(step: Step, signal: Signal) -> list[Signal]:
     return [_depthwise(step, lambda: layer.depthwise_kernel)(pointwise(signal))]
 
 
+def dense(step: Step, signal: Signal) -> list[Signal]:
+    """`Dense` along the channels, after its own activation: a 1x1 convolution."""
+    layer = step.layer
+    signal = through_fused_activation(step, signal)
+    channels = step.input_shapes[0][-1]
+    name = f"{step.name}_transposed"
+    return [
+        TransposedPointwiseConv2D(
+            lambda: layer.kernel[None, None], signal.shape[1:3], channels, name
+        )(signal)
+    ]
+
+
 def batch_normalization(step: Step, signal: Signal) -> list[Signal]:
     """`BatchNormalization`: the scale that it has when not training."""
     if step.layer.axis not in (-1, 3):
@@ -75,6 +90,19 @@ def batch_normalization(step: Step, signal: Signal) -> list[Signal]:
             f"axis={step.layer.axis} in the layer {step.name!r}."
         )
     return [TransposedBatchNormalization(step.layer, f"{step.name}_transposed")(signal)]
+
+
+def layer_normalization(step: Step, signal: Signal) -> list[Signal]:
+    """`LayerNormalization`: its derivative at this image, with any gating."""
+    layer, name = step.layer, f"{step.name}_transposed"
+    if layer.rms_scaling or layer.axis not in ([-1], [3]):
+        raise ValueError(
+            "Layer normalization must be along the last axis, the channels, without "
+            f"`rms_scaling`. Received: axis={layer.axis}, rms_scaling="
+            f"{layer.rms_scaling} in the layer {step.name!r}."
+        )
+    values = step.record(source=0)
+    return [TransposedLayerNormalization(layer, name)(signal, values)]
 
 
 def max_pooling(step: Step, signal: Signal) -> list[Signal]:
@@ -123,6 +151,13 @@ def addition(step: Step, signal: Signal) -> list[Signal]:
     return [signal] * len(step.input_shapes)
 
 
+def scaled_addition(step: Step, signal: Signal) -> list[Signal]:
+    """Inception-ResNet's `CustomScaleLayer`: x + scale * y."""
+    name = f"{step.name}_transposed"
+    scaled = layers.Rescaling(step.layer.scale, name=name, dtype="float32")(signal)
+    return [signal, scaled]
+
+
 def concatenation(step: Step, signal: Signal) -> list[Signal]:
     """`Concatenate`: each input gets its own part of the signal."""
     axis = step.layer.axis % 4
@@ -163,6 +198,12 @@ def rescaling(step: Step, signal: Signal) -> list[Signal]:
     return [layers.Rescaling(step.layer.scale, name=name, dtype="float32")(signal)]
 
 
+def layer_scale(step: Step, signal: Signal) -> list[Signal]:
+    """ConvNeXt's `LayerScale`: a trained factor a channel."""
+    layer = step.layer
+    return [Scaling(lambda: layer.gamma, f"{step.name}_transposed")(signal)]
+
+
 def normalization(step: Step, signal: Signal) -> list[Signal]:
     """`Normalization`: the deviation without the mean."""
     return [TransposedNormalization(step.layer, f"{step.name}_transposed")(signal)]
@@ -190,12 +231,14 @@ RULES: dict[type, Rule] = {
     layers.Concatenate: concatenation,
     layers.Conv2D: convolution,
     layers.Cropping2D: cropping,
+    layers.Dense: dense,
     layers.DepthwiseConv2D: depthwise_convolution,
     layers.Dropout: identity,
     layers.ELU: activation,
     layers.GaussianDropout: identity,
     layers.GaussianNoise: identity,
     layers.Identity: identity,
+    layers.LayerNormalization: layer_normalization,
     layers.LeakyReLU: activation,
     layers.MaxPooling2D: max_pooling,
     layers.Multiply: multiplication,
@@ -212,8 +255,16 @@ RULES: dict[type, Rule] = {
     layers.UpSampling2D: up_sampling,
     layers.ZeroPadding2D: zero_padding,
 }
-# What `keras.ops` and operators leave in a graph; Keras does not export these types.
-OPERATION_RULES: dict[str, Rule] = {"Add": addition, "Flip": flip, "Relu": activation}
+# What `keras.ops`, operators and `keras.applications` leave in a graph; Keras does not
+# export these types.
+UNEXPORTED_RULES: dict[str, Rule] = {
+    "Add": addition,
+    "CustomScaleLayer": scaled_addition,
+    "Flip": flip,
+    "LayerScale": layer_scale,
+    "Relu": activation,
+    "StochasticDepth": identity,
+}
 
 
 def rule_for(step: Step) -> Rule:
@@ -225,9 +276,10 @@ def rule_for(step: Step) -> Rule:
     kind = type(step.layer)
     if kind in RULES:
         return RULES[kind]
-    if kind.__module__.startswith("keras.src.ops") and kind.__name__ in OPERATION_RULES:
-        return OPERATION_RULES[kind.__name__]
-    known = sorted({*(k.__name__ for k in RULES), *OPERATION_RULES})
+    of_keras = kind.__module__.startswith(("keras.src.ops", "keras.src.applications"))
+    if of_keras and kind.__name__ in UNEXPORTED_RULES:
+        return UNEXPORTED_RULES[kind.__name__]
+    known = sorted({*(k.__name__ for k in RULES), *UNEXPORTED_RULES})
     raise ValueError(
         "Every layer between the image and the units must have a rule for the way "
         f"back. Received: the layer {step.name!r} of type {kind.__name__}. Types with "

@@ -101,8 +101,8 @@ def class_scores(vector: Any, dense: keras.layers.Dense) -> Any:
 
 def chosen_class(scores: Any, class_index: Any) -> Any:
     """The given class of each image; the predicted one where -1 is given."""
-    # Of whole numbers: the argmax of floats looks for -0.0 by an operation that OpenVINO
-    # does not know. The first of equal scores is chosen.
+    # Of whole numbers: the argmax of floats looks for -0.0 by an operation that
+    # OpenVINO does not know. The first of equal scores is chosen.
     is_largest = ops.equal(scores, ops.max(scores, axis=-1, keepdims=True))
     predicted = ops.argmax(ops.cast(is_largest, "int32"), axis=-1)
     return ops.where(class_index < 0, ops.cast(predicted, "int32"), class_index)

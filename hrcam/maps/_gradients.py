@@ -24,26 +24,32 @@ from hrcam.maps._classifier import (
     class_scores,
     find_classifier,
 )
+from hrcam.views import input_names
+
+
+def _own_layers(model: keras.Model) -> list[str]:
+    """The feature layers of the image, which is the first input of a view."""
+    return feature_layers(model, input_names(model)[0])
 
 
 def one_layer(model: keras.Model, layer_name: str | None) -> list[str]:
-    """The named layer, or the last feature layer, as a list."""
-    return [feature_layers(model)[-1] if layer_name is None else layer_name]
+    """The named layer of a view, or its last feature layer, as a list."""
+    return [_own_layers(model)[-1] if layer_name is None else layer_name]
 
 
 def several_layers(model: keras.Model, layer_names: Sequence[str] | None) -> list[str]:
-    """The named layers, or all feature layers.
+    """The named layers of a view, or all its feature layers.
 
     Raises:
         ValueError: If it is no list of different names.
     """
     if layer_names is None:
-        return feature_layers(model)
+        return _own_layers(model)
     names = [layer_names] if isinstance(layer_names, str) else list(layer_names)
     if isinstance(layer_names, str) or not names or len(set(names)) != len(names):
         raise ValueError(
             "`layer_names` must list at least one layer, and none twice, as in "
-            f"{feature_layers(model)}. Received: {layer_names!r}"
+            f"{_own_layers(model)}. Received: {layer_names!r}"
         )
     return names
 
