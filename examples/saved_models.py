@@ -13,7 +13,6 @@ import datetime
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import anatomy
@@ -21,9 +20,9 @@ import anatomy
 import hrcam
 from hrcam.cli.demo import demo
 
-DEMO = {"num_images": 8000, "image_size": 64, "epochs": 12, "seed": 100}
 SIGNATURES = ("grad_cam", "attentive_response")
-ANATOMY = {"image_size": 128, "epochs": 12, "learning_rate": 1e-3, "seed": 0}
+DEMO_SEED = 100  # not the demo's own, so that its images are new to the networks
+ANATOMY_SEED, LEARNING_RATE = 0, 1e-3  # as in docs/results.md
 README = """# Saved models
 
 Small trained networks, to try the package and its served form without training. Not
@@ -53,8 +52,8 @@ def main() -> None:
     """Trains what is missing, exports, and writes the README."""
     args = parse_arguments()
     facts = {
-        "simulated": simulated(args.out / "simulated", args.work),
-        "anatomy": anatomy_model(args.out / "anatomy", args),
+        "simulated": simulated(args.out / "simulated", args),
+        "anatomy": body_parts(args.out / "anatomy", args),
     }
     for name, found in facts.items():
         record = args.out / name / "model.json"
@@ -62,86 +61,82 @@ def main() -> None:
     write_readme(args.out, facts)
 
 
-def simulated(folder: Path, work: Path) -> dict:
+def simulated(folder: Path, args: argparse.Namespace) -> dict:
     """The networks of `hrcam demo`, scored on the quarter that it tests on."""
-    made = work / "demo"
+    made = args.work / "demo"
+    settings = {
+        "num_images": args.num_images,
+        "image_size": args.demo_size,
+        "epochs": args.epochs,
+        "seed": DEMO_SEED,
+    }
     if not (made / "hrcam.keras").exists():
-        demo(out=made, **DEMO, pretrained=False)
-    networks = [hrcam.load_model(made / f"{name}.keras") for name in ("base", "hrcam")]
+        demo(out=made, **settings, pretrained=False)
+    networks = {n: hrcam.load_model(made / f"{n}.keras") for n in ("base", "hrcam")}
     images, _, labels = hrcam.datasets.simulated(
-        DEMO["num_images"], DEMO["image_size"], DEMO["seed"]
+        args.num_images, args.demo_size, DEMO_SEED
     )
-    test = slice(DEMO["num_images"] * 3 // 4, None)
-    options = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in DEMO.items())
+    test = slice(args.num_images * 3 // 4, None)
+    options = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in settings.items())
     names = ["noise", "pathology"]
-    accuracy = keep(folder, dict(zip(("base", "hrcam"), networks, strict=True)), names)
     return {
         "command": f"hrcam demo {options}",
         "data": "simulated",
-        "seed": DEMO["seed"],
-        "image_size": DEMO["image_size"],
+        "seed": DEMO_SEED,
+        "image_size": args.demo_size,
         "class_names": names,
         "test_images": len(labels[test]),
-        "accuracy": accuracy(images[test], labels[test]),
+        "accuracy": keep(folder, networks, names, images[test], labels[test]),
     }
 
 
-def anatomy_model(folder: Path, args: argparse.Namespace) -> dict:
+def body_parts(folder: Path, args: argparse.Namespace) -> dict:
     """The deeper network on the body parts of FracAtlas."""
     settings = argparse.Namespace(
-        out=args.anatomy_run, dataset="fracatlas", **ANATOMY
-    )  # as examples/anatomy.py has them
+        out=args.anatomy_run,
+        dataset="fracatlas",
+        image_size=args.anatomy_size,
+        epochs=args.epochs,
+        learning_rate=LEARNING_RATE,
+    )  # those of examples/anatomy.py
     table = hrcam.datasets.fracatlas(args.data_dir)
     table, _ = hrcam.datasets.drop_unreadable(table)
-    train, test = anatomy.split(table, settings, ANATOMY["seed"])
-    model = anatomy.train_network(settings, "deeper", train, ANATOMY["seed"])
-    side = ANATOMY["image_size"]
-    images = hrcam.datasets.load_images(test, side, channels=1)
+    train, test = anatomy.split(table, settings, ANATOMY_SEED)
+    model = anatomy.train_network(settings, "deeper", train, ANATOMY_SEED)
+    images = hrcam.datasets.load_images(test, args.anatomy_size, channels=1)
     names = list(table.class_names)
-    accuracy = keep(folder, {"base": model}, names)
     return {
         "command": "python examples/anatomy.py --dataset fracatlas --image-size "
-        f"{side} --epochs {ANATOMY['epochs']} --learning-rate "
-        f"{ANATOMY['learning_rate']} --seeds {ANATOMY['seed']}",
+        f"{args.anatomy_size} --epochs {args.epochs} --learning-rate {LEARNING_RATE} "
+        f"--seeds {ANATOMY_SEED}",
         "data": "FracAtlas body parts",
-        "seed": ANATOMY["seed"],
-        "image_size": side,
+        "seed": ANATOMY_SEED,
+        "image_size": args.anatomy_size,
         "class_names": names,
         "test_images": len(test),
-        "accuracy": accuracy(images, test.labels),
+        "accuracy": keep(folder, {"base": model}, names, images, test.labels),
     }
 
 
-def keep(folder: Path, networks: dict, class_names: list[str]) -> Callable:
-    """Saves networks without their optimizers' states, and exports the last one.
-
-    Returns:
-        A function of images and labels: the accuracy of each saved network.
-    """
+def keep(folder: Path, networks: dict, class_names, images, labels) -> dict:
+    """Saves networks without optimizers, exports the last one, scores the files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, network in networks.items():
         copy = type(network).from_config(network.get_config())  # without optimizer
         copy.set_weights(network.get_weights())
-        if name == "base":
-            copy.trainable = True  # it was frozen under its head
         copy.save(folder / f"{name}.keras")
-    last = list(networks.values())[-1]
+    saved = {name: hrcam.load_model(folder / f"{name}.keras") for name in networks}
     hrcam.export_saved_model(
-        last,
+        saved[list(saved)[-1]],
         folder,
-        methods=("hr_cam" if "hrcam" in networks else "cam", *SIGNATURES),
-        classifier=networks["base"],
+        methods=("hr_cam" if "hrcam" in saved else "cam", *SIGNATURES),
+        classifier=saved["base"],
         class_names=class_names,
     )
-
-    def accuracy(images, labels):
-        saved = {name: hrcam.load_model(folder / f"{name}.keras") for name in networks}
-        return {
-            name: hrcam.evaluate_classifier(network, images, labels)["accuracy"]
-            for name, network in saved.items()
-        }
-
-    return accuracy
+    return {
+        name: hrcam.evaluate_classifier(network, images, labels)["accuracy"]
+        for name, network in saved.items()
+    }
 
 
 def write_readme(out: Path, facts: dict) -> None:
@@ -151,6 +146,7 @@ def write_readme(out: Path, facts: dict) -> None:
         capture_output=True,
         text=True,
         check=True,
+        cwd=Path(__file__).parent,
     ).stdout.strip()
     rows = [
         f"| `{name}` | {f['data']}, {f['test_images']} test images | "
@@ -180,6 +176,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, required=True, help="FracAtlas.")
     parser.add_argument("--anatomy-run", type=Path, default=Path("anatomy"))
+    parser.add_argument("--num-images", type=int, default=8000, help="Simulated.")
+    parser.add_argument("--demo-size", type=int, default=64)
+    parser.add_argument("--anatomy-size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--work", type=Path, default=Path("saved-models-work"))
     parser.add_argument("--out", type=Path, default=Path("saved_models"))
     return parser.parse_args()

@@ -379,7 +379,7 @@ def one_layer(layer, shape):
 @pytest.mark.parametrize(
     "layer",
     [
-        layers.LayerNormalization(name="odd"),
+        layers.GroupNormalization(2, name="odd"),
         layers.Reshape((8, 2, 2), name="odd"),
         layers.Softmax(name="odd"),
         layers.Conv2DTranspose(2, 3, name="odd"),

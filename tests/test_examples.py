@@ -1,7 +1,9 @@
 """Each example runs on tiny data, from the command line, as a user would run it."""
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+import hrcam
 from hrcam.methods import METHODS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -185,3 +188,30 @@ def test_anatomy(tmp_path, fracatlas_tree):
     assert [r for r in again.splitlines() if "|" in r] == [
         r for r in shown.splitlines() if "|" in r
     ]
+
+
+def test_saved_models(tmp_path, fracatlas_tree):
+    """The networks, both forms of each, and a README whose sums are theirs."""
+    fracatlas_tree(tmp_path, 40)
+    options = ["--data-dir", tmp_path, "--num-images", 80, "--epochs", 1]
+    options += ["--demo-size", 32, "--anatomy-size", 32, "--out", tmp_path / "out"]
+    options += ["--anatomy-run", tmp_path / "run", "--work", tmp_path / "work"]
+    code, _, errors = run("saved_models.py", *options)
+    assert code == 0, errors
+    rows = re.findall(
+        r"^\| `(\S+)` \| \d+ \| `([0-9a-f]{64})` \|$",
+        (tmp_path / "out" / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    kept = ["anatomy/base.keras", "simulated/base.keras", "simulated/hrcam.keras"]
+    assert {name for name, _ in rows} >= {
+        *kept, "anatomy/1/saved_model.pb", "simulated/1/saved_model.pb"
+    }  # fmt: skip
+    for name, digest in rows:
+        data = (tmp_path / "out" / name).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == digest
+    facts = json.loads((tmp_path / "out" / "anatomy" / "model.json").read_text())
+    assert facts["class_names"] == ["hand", "leg", "hip", "shoulder"]
+    base = hrcam.load_model(tmp_path / "out" / "simulated" / "base.keras")
+    assert base.trainable_weights
+    assert not base.compiled

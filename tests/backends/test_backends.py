@@ -260,7 +260,7 @@ def test_jax_compiles_once_a_batch_size(answer):
 
 
 def test_jax_keeps_no_weights_in_its_programs(answer):
-    """They are arguments: 1.2 kB a copy would be kept, and would grow stale."""
+    """They are arguments: else each would keep about 3 kB of them, and grow stale."""
     kept = own(answer, "jax", "constants")
 
     assert len(kept) == 5
