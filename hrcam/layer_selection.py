@@ -35,6 +35,12 @@ _REORDERED = ("Permute", "Transpose")  # 4-D, but no longer (height, width, chan
 _REDUCTIONS = ("Mean", "Max", "Min", "Sum", "Amax", "Amin")
 
 
+_JOINED = (
+    " that needs the image alone: they follow a layer that joins it with other inputs. "
+    "`hrcam.grad_cam` explains such a layer by `layer_name`."
+)
+
+
 class FeatureLayer(NamedTuple):
     """A layer with feature maps, as `describe_layers` lists it.
 
@@ -141,7 +147,8 @@ def feature_layers(model: keras.Model, image_input: str | None = None) -> list[s
     if not names:
         raise ValueError(
             "`model` must have a convolution with an output of shape (batch, height, "
-            f"width, channels). Received: {model.name!r}, which has none."
+            f"width, channels). Received: {model.name!r}, which has none"
+            + (_JOINED if len(model.inputs) > 1 else ".")
         )
     return names
 
