@@ -108,7 +108,8 @@ def note(answer):
 
 def compared(answer, backend, case):
     """`{part: (found, expected)}`, or the failure of one of the two."""
-    (expected, errors, _), (found, others, _) = answer("tensorflow"), answer(backend)
+    found, others, _ = answer(backend)  # first, for it may skip
+    expected, errors, _ = answer("tensorflow")
     failed = errors.get(case) or others.get(case)
     if failed:
         pytest.fail(failed)
@@ -165,7 +166,7 @@ SAME = [case for case in answers.CASES if case != "bfloat16 maps"]
 def known(backend, case):
     if (backend, case) != UPSTREAM:
         return ()
-    reason = "Keras pads AveragePooling2D 'same' evenly on PyTorch; docs/backends.md"
+    reason = "Keras counts padding of 'same' on PyTorch; docs/backends.md"
     return pytest.mark.xfail(strict=True, reason=reason)
 
 
@@ -196,18 +197,19 @@ def row_of(case, part):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_bfloat16_is_nearer_than_its_own_rounding(answer, note, backend):
-    """Backends round sums at other places: by no more than bfloat16 itself does.
+def test_bfloat16_is_apart_by_its_own_rounding(answer, note, backend):
+    """Each backend is as far from float32 as bfloat16 rounds, in its own direction.
 
-    That is the difference, on TensorFlow, from the same weights in float32.
+    How far is measured on TensorFlow, on the same weights; two may be apart by twice.
     """
+    pairs = compared(answer, backend, "bfloat16 maps")
     arrays, _, _ = answer("tensorflow")
-    for part, (found, expected) in compared(answer, backend, "bfloat16 maps").items():
+    for part, (found, expected) in pairs.items():
         apart = difference(found, expected)
         own = difference(expected, arrays["float32 maps"][part])
         note("bfloat16 maps", backend, apart)
         note("bfloat16 maps, against float32 on TensorFlow", backend, own)
-        assert apart <= own, part
+        assert apart <= 2 * own, part
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", *BACKENDS])
