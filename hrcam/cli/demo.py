@@ -27,7 +27,7 @@ def demo(
     ),
 ) -> None:
     """Simulates images, trains a small CNN and its HR-CAM head, scores the maps."""
-    with console.status("Starting TensorFlow"):
+    with console.status("Starting Keras"):
         import keras
 
         import hrcam

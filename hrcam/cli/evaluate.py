@@ -94,7 +94,7 @@ def evaluate(
     per_image.csv            every score of every image
     boxes.png, curves.png, sheet.png   figure 3, ROC and PR, best to worst images
     """  # noqa: D301
-    with console.status("Starting TensorFlow"):
+    with console.status("Starting Keras"):
         from hrcam.report import claim_directory, write_study
         from hrcam.study import Study, faithfulness_scores, score_study
 
@@ -114,7 +114,7 @@ def evaluate(
         study = Study(bound, load, classes, table.groups, further=further)
         results = score_study(study, out, progress=True)
         shown = write_study(out, study, results, facts=facts, seed=seed, progress=True)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, ImportError) as error:
         raise failure(error) from error
     console.print(shown, soft_wrap=True)
     console.print(f"Wrote tables and pictures to {escape(str(out))}", soft_wrap=True)
@@ -123,7 +123,7 @@ def evaluate(
 @app.command()
 def methods() -> None:
     """Lists the methods and controls that `evaluate` knows."""
-    with console.status("Starting TensorFlow"):
+    with console.status("Starting Keras"):
         from hrcam.methods import COSTLY, METHODS
 
     listed = Table("name", "title", "explains", "")

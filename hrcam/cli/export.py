@@ -58,7 +58,7 @@ def export(
     probabilities, predicted class and raw heat map. An existing version is
     never overwritten.
     """
-    with console.status("Starting TensorFlow"):
+    with console.status("Starting Keras"):
         import hrcam
 
     try:

@@ -100,7 +100,7 @@ def fit(
 
     MODEL.json beside MODEL.keras notes how it was made; `hrcam export` reads it.
     """  # noqa: D301
-    with console.status("Starting TensorFlow"):
+    with console.status("Starting Keras"):
         import keras
 
         import hrcam

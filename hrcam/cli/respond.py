@@ -35,7 +35,7 @@ def respond(
     For each image: NAME_response.npz (raw), NAME_response.png (on the image, alone,
     and which unit dominates where), NAME_units.png (single units).
     """
-    with console.status("Starting TensorFlow"):
+    with console.status("Starting Keras"):
         import hrcam
 
     try:
@@ -53,7 +53,7 @@ def respond(
             way_back = hrcam.build_deconv_model(
                 network, layer, units, preset=preset, image_size=side
             )
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, ImportError) as error:
         raise failure(error) from error
     failed = 0
     for number, path in enumerate(images):
@@ -61,7 +61,7 @@ def respond(
         try:
             shown = _respond(network, way_back, path, white, out, name)
             console.print(f"{escape(str(path))}: {shown}", soft_wrap=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             failed += 1
             failure(error)
     done = f"{len(images) - failed} of {len(images)}"
