@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import make_backbone, make_flat_model, scale_weights
 from keras import layers
+from tiny_models import make_backbone, make_flat_model, scale_weights
 
 import hrcam
 from hrcam import export_saved_model
