@@ -304,9 +304,7 @@ def test_early_fusion(images, he_scale):
         lambda: hrcam.build_hrcam_model(model, ["conv1"], image_input="after"),
         lambda: hrcam.attentive_response_maps(model, inputs, image_input="after"),
     ):
-        with pytest.raises(
-            ValueError, match=r"alone: they follow a layer that joins"
-        ):
+        with pytest.raises(ValueError, match=r"alone: they follow a layer that joins"):
             attempt()
     heatmaps = hrcam.grad_cam(model, inputs, 1, "conv2", image_input="after")
     score = pooled_score(model.layers[-1].get_weights()[0], 1)

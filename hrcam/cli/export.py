@@ -13,15 +13,18 @@ from hrcam.cli._inputs import read_record, record_path, split_names
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="An HR-CAM model, .keras.")],
+    model: Annotated[
+        Path, typer.Argument(help="An HR-CAM model, or a classifier, .keras.")
+    ],
     directory: Annotated[
         Path, typer.Argument(help="The served model's folder; versions lie in it.")
     ],
     methods: Annotated[
         str,
         typer.Option(
-            help="hr_cam, cam, grad_cam, attentive_response, with commas between. The "
-            "first one's map comes with the prediction."
+            help="cam, grad_cam, attentive_response, with commas between: signatures "
+            "beside HR-CAM. Of a MODEL without the head the first map comes with the "
+            "prediction."
         ),
     ] = "hr_cam",
     classifier: Annotated[

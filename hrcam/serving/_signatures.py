@@ -94,13 +94,10 @@ def build(
         signatures["predict_bytes"] = _traced(
             lambda image_bytes: predict(decode(image_bytes)), image_bytes
         )
-    if "grad_cam" in methods:
-        grad_cam = grad_cam_function(classifier, size)
-        signatures["grad_cam"] = _traced(
-            _checked(grad_cam, max(2, classifier.outputs[0].shape[-1])),
-            image,
-            class_index,
-        )
+    of_classifier = max(2, classifier.outputs[0].shape[-1])
+    for name in [name for name in methods if name in ("cam", "grad_cam")]:
+        drawn = _checked(_MAP_FUNCTIONS[name](classifier, size), of_classifier)
+        signatures[name] = _traced(drawn, image, class_index)
     if "attentive_response" in methods:
         way_back = _attentive_response(classifier, size, top_n)
         models.append(way_back)

@@ -12,11 +12,12 @@ Signatures, b images of h x w pixels and k units of the classifier's output:
         -> probabilities (b, k), class_index int32 (b,), heatmap (b, h, w)
     explain(image, class_index int32 (b,)) -> heatmap
     predict_bytes(image_bytes string (b,)) -> as serving_default
-    grad_cam(image, class_index) -> heatmap                             if asked for
+    cam, grad_cam(image, class_index) -> heatmap                        if asked for
     attentive_response(image) -> units int32 (b, n), response (b, h, w) if asked for
 
-Prediction and map come from one forward pass. Maps are raw, in units of the class
-score. A `class_index` of -1 is the predicted class.
+The heat map of the prediction is HR-CAM; of a model without an HR-CAM head, the first
+of CAM and Grad-CAM that is asked for. Prediction and map come from one forward pass.
+Maps are raw, in units of the class score. A `class_index` of -1 is the predicted class.
 
 Choices that are ours: all names; the decoding of bytes, which is that of
 `hrcam.datasets.load_images`, antialiased when it shrinks.
@@ -38,7 +39,6 @@ from hrcam.heads import pooled_layers
 from hrcam.layer_selection import feature_layers
 
 METHODS = ("hr_cam", "cam", "grad_cam", "attentive_response")
-MAPS = METHODS[:3]  # those that can be the heat map of the prediction
 
 
 def export_saved_model(
@@ -57,12 +57,11 @@ def export_saved_model(
     """Exports a model as a SavedModel whose prediction comes with its heat map.
 
     Args:
-        model: An HR-CAM model, trained; or any classifier, if `methods` begins with
-            `"cam"` or `"grad_cam"`.
+        model: An HR-CAM model, trained; or any classifier, if `methods` has `"cam"` or
+            `"grad_cam"`.
         directory: The model's folder; a folder `<version>` is made in it.
-        methods: The first makes the heat map of the prediction: `"hr_cam"`, `"cam"`
-            or `"grad_cam"`. `"grad_cam"` and `"attentive_response"` further on are
-            signatures of their own.
+        methods: `"cam"`, `"grad_cam"`, `"attentive_response"`: each a signature of its
+            own. `"hr_cam"` goes without saying where `model` has the head.
         classifier: What those explain, the base model for instance; `None`: `model`.
         class_names: A name for each class, kept with the model.
         preprocess: From [0, 1] to what the model was trained on, for `predict_bytes`: a
@@ -97,7 +96,7 @@ def export_saved_model(
     from hrcam.serving import _signatures
     from hrcam.serving._warmup import write_warmup
 
-    methods = _checked_methods(model, methods)
+    methods = _checked_methods(model, methods)  # the heat map's first
     shape = _image_shape(model, image_size)
     target = Path(directory, str(_checked_version(version)))
     if target.exists():
@@ -110,7 +109,7 @@ def export_saved_model(
     )
     facts = {
         "model": model.name,
-        "methods": list(methods),
+        "heatmap": methods[0],
         "layers": _layers(model, methods[0]),
         "class_names": _checked_names(class_names, exported.classes),
         "image": {"height": shape[0], "width": shape[1], "channels": shape[2]},
@@ -139,23 +138,24 @@ def export_saved_model(
 
 
 def _checked_methods(model: keras.Model, methods: Sequence[str]) -> tuple[str, ...]:
+    """The methods; that of the prediction's heat map comes first."""
     check_graph(model)
     methods = (methods,) if isinstance(methods, str) else tuple(methods)
-    if not methods or not set(methods) <= set(METHODS) or methods[0] not in MAPS:
-        raise ValueError(
-            f"`methods` must be among {METHODS}, the first of them of {MAPS}. "
-            f"Received: {methods}"
-        )
-    if methods[0] == "hr_cam":
-        try:
-            pooled_layers(model)
-        except ValueError as error:
+    if not set(methods) <= set(METHODS):
+        raise ValueError(f"`methods` must be among {METHODS}. Received: {methods}")
+    rest = tuple(name for name in dict.fromkeys(methods) if name != "hr_cam")
+    try:
+        pooled_layers(model)
+        return ("hr_cam", *rest)
+    except ValueError as error:
+        maps = [name for name in rest if name != "attentive_response"]
+        if "hr_cam" in methods or not maps:
             raise ValueError(
                 "HR-CAM needs a model from `hrcam.build_hrcam_model`, trained with "
                 f"`hrcam.fit_hrcam_head`. Received: {model.name!r}, which has no "
                 "HR-CAM head. Or export it with `methods=('grad_cam',)`."
             ) from error
-    return methods
+    return (maps[0], *(name for name in rest if name != maps[0]))
 
 
 def _image_shape(model: keras.Model, image_size: tuple[int, int] | None) -> tuple:
