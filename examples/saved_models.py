@@ -1,6 +1,6 @@
-"""Makes the small trained models in saved_models/, with their README.
+"""Makes the small trained models of saved_models/, with their README.
 
-Run: python examples/saved_models.py --data-dir fracatlas --anatomy-run anatomy
+Run: python examples/saved_models.py --data-dir fracatlas
 
 `simulated`: the base network and HR-CAM head that `hrcam demo` trains, on more images.
 `anatomy`: the deeper network of `examples/anatomy.py` (trained here if that folder has
@@ -25,15 +25,24 @@ DEMO_SEED = 100  # not the demo's own, so that its images are new to the network
 ANATOMY_SEED, LEARNING_RATE = 0, 1e-3  # as in docs/results.md
 README = """# Saved models
 
-Small trained networks, to try the package and its served form without training. Not
-medical devices; the licence is the package's, that of the anatomy images CC BY 4.0
-(FracAtlas, Abedeen et al. 2023, https://doi.org/10.1038/s41597-023-02432-4).
+Small trained networks, to try the package and its served form without training. From
+the root of the repository:
+```
+hrcam demo --pretrained
+hrcam layers saved_models/anatomy/base.keras
+docker run --rm -p 8501:8501 -v "$PWD/saved_models/simulated:/models/simulated" \
+    -e MODEL_NAME=simulated tensorflow/serving
+```
+Not medical devices. Code and weights: Apache-2.0. The radiographs that `anatomy` was
+trained on: FracAtlas, CC BY 4.0 (Abedeen et al. 2023,
+https://doi.org/10.1038/s41597-023-02432-4).
 
-Made by `examples/saved_models.py` at commit `{commit}`, {date}. `base.keras` is the
+Made by `python examples/saved_models.py --data-dir FRACATLAS` at commit `{commit}`,
+{date}; `model.json` has the commands that it stands for. `base.keras` is the
 trained network, `hrcam.keras` its HR-CAM model, `1/` the SavedModel; its map is HR-CAM
 (`simulated`) or CAM (`anatomy`), with signatures for Grad-CAM and the attentive
-response ([docs/serving.md](../docs/serving.md)). `model.json` has class names and
-command.
+response ([docs/serving.md](../docs/serving.md)). `model.json` has the class
+names, too.
 
 | folder | data | image | seed | accuracy |
 |---|---|---|---|---|
@@ -51,6 +60,9 @@ Accuracy is of images that were not trained on. `hrcam demo --pretrained` uses
 def main() -> None:
     """Trains what is missing, exports, and writes the README."""
     args = parse_arguments()
+    there = [str(path) for path in args.out.glob("*/1")]
+    if there:
+        raise SystemExit(f"--out must be a new folder. Received: one with {there}")
     facts = {
         "simulated": simulated(args.out / "simulated", args),
         "anatomy": body_parts(args.out / "anatomy", args),
@@ -181,7 +193,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--anatomy-size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--work", type=Path, default=Path("saved-models-work"))
-    parser.add_argument("--out", type=Path, default=Path("saved_models"))
+    parser.add_argument("--out", type=Path, default=Path("new_models"))
     return parser.parse_args()
 
 
