@@ -9,7 +9,10 @@ from weakref import WeakKeyDictionary
 import keras
 import numpy as np
 
-_COMPILED: WeakKeyDictionary[keras.Model, dict[Any, Callable]] = WeakKeyDictionary()
+# The outputs that a model had, and its functions; they live as long as the model.
+_COMPILED: WeakKeyDictionary[keras.Model, tuple[list, dict[Any, Callable]]] = (
+    WeakKeyDictionary()
+)
 
 
 def compiled_once(
@@ -19,29 +22,35 @@ def compiled_once(
     image_shape: tuple[int, ...],
     with_class: bool = True,
     others: Sequence[np.ndarray] = (),
+    variables: Sequence[keras.Variable] | None = None,
 ) -> Callable:
     """Returns the compiled function of a (model, key), made by `build` at first use.
 
     It is kept as long as the model lives, and it reads the weights at each call, so
-    training on does not make it stale. What `build` returns must not hold the model.
+    training on does not make it stale; a Sequential that gets another last layer gets
+    new functions. What `build` returns must not hold the model.
 
     Args:
-        model: The model that the function belongs to; it has all weights that the
-            function reads.
+        model: The model that the function belongs to.
         key: What makes the function differ from others of the model.
         build: Makes the function of images, and of one class an image `with_class`,
             and of `others`.
         image_shape: `(height, width, channels)`; any batch size fits.
         with_class: Whether the function takes int32 classes `(batch,)`, too.
         others: Further inputs, to see their shapes and types.
+        variables: All weights that the function reads; `None`: those of the model.
     """
-    functions = _COMPILED.setdefault(model, {})
+    known = _COMPILED.get(model)
+    if known is None or [*map(id, known[0])] != [*map(id, model.outputs)]:
+        known = _COMPILED[model] = (list(model.outputs), {})
+    functions = known[1]
     shapes = [(other.shape[1:], other.dtype.name) for other in others]
     key = (key, tuple(image_shape), *shapes)
     if key not in functions:
         specs = [(tuple(image_shape), "float32")]
         specs += [((), "int32")] if with_class else []
-        functions[key] = _compile(build(), model.variables, [*specs, *shapes])
+        weights = model.variables if variables is None else list(variables)
+        functions[key] = _compile(build(), weights, [*specs, *shapes])
     return functions[key]
 
 
@@ -148,7 +157,9 @@ def checked_data_set(dataset: Any, units: int) -> Any:
     classes = 2 if units == 1 else units
 
     def check(images, labels):
-        if labels.shape.rank == 2 and labels.shape[1] not in (None, 1):
+        if labels.shape.rank == 2 and labels.shape[1] is None:
+            labels = tf.ensure_shape(labels, (None, units))
+        if labels.shape.rank == 2 and labels.shape[1] > 1:
             ones = tf.reduce_sum(tf.cast(labels, tf.float32), axis=1)
             one = tf.debugging.assert_equal(
                 ones, 1.0, "A row of labels must be one-hot: of one class, not several."

@@ -64,7 +64,8 @@ def _gradient_in_jax(function: Callable, images: Any) -> tuple[list, list, Any]:
     def run(zeros):
         added = dict(zip(places, zeros, strict=True))
         values = dict(zip(steps.constvars, program.consts, strict=True))
-        values[steps.invars[0]] = images
+        image = steps.invars[0]  # a layer that changes nothing gives it on as it is
+        values[image] = images + added[image] if image in added else images
         for part, needs, gives in parts:
             made = part(*(values[variable] for variable in needs))
             values |= {

@@ -172,19 +172,21 @@ def final_activation(model: keras.Model, output: int = 0) -> str:
     calls, _, outputs = walk(model)
     makers = {number: call for call in calls for number in call.outputs}
     call = makers[outputs[output]]
-    while _changes_nothing(call.operation) and call.inputs[0] in makers:
+    while changes_nothing(call.operation) and call.inputs[0] in makers:
         call = makers[call.inputs[0]]
     kind = type(call.operation).__name__.lower()
-    return kind if kind in ("softmax", "sigmoid") else _activation_name(call.operation)
+    return kind if kind in ("softmax", "sigmoid") else activation_name(call.operation)
 
 
-def _changes_nothing(operation: Any) -> bool:
+def changes_nothing(operation: Any) -> bool:
+    """Tells whether a layer gives its input on as it is when not training."""
     kind = type(operation).__name__
-    linear = kind == "Activation" and _activation_name(operation) == "linear"
+    linear = kind == "Activation" and activation_name(operation) == "linear"
     return linear or kind in ("Identity", "Dropout")
 
 
-def _activation_name(operation: Any) -> str:
+def activation_name(operation: Any) -> str:
+    """Name of a layer's activation; `""` for an operation without one."""
     return getattr(getattr(operation, "activation", None), "__name__", "")
 
 

@@ -509,3 +509,16 @@ def test_subclassed_model(images, tmp_path):
 
     with pytest.raises(TypeError, match="functional or built Sequential"):
         fit(compiled(Subclassed(), "mse"), images, callback, labels=np.zeros((6, 3)))
+
+
+def test_output_that_needs_more_than_the_image(tmp_path):
+    image = keras.Input((8, 8, 1), name="image")
+    age = keras.Input((1,), name="age")
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 3)(image))
+    x = keras.layers.Concatenate()([x, age])
+    model = keras.Model([image, age], keras.layers.Dense(2, "softmax")(x))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    given = [np.zeros((2, 8, 8, 1)), np.zeros((2, 1))]
+    heatmaps = hrcam.HeatmapCallback(given[0], directory=tmp_path)
+    with pytest.raises(ValueError, match=r"one image and nothing else.*'age'"):
+        model.fit(given, np.zeros(2), callbacks=[heatmaps], verbose=0)

@@ -4,6 +4,7 @@ import gc
 import warnings
 import weakref
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -649,3 +650,43 @@ def test_centre_prior_golden():
 def test_image_darkness_golden():
     images = np.array([[[[0.0, 0.5, 1.0], [1.0, 1.0, 1.0]]]])
     np.testing.assert_allclose(image_darkness(None, images), [[[0.5, 0.0]]])
+
+
+def test_another_last_layer_of_a_sequential(images):
+    """A compiled map belongs to the outputs that the model had."""
+    layer = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 1)),
+            layer.Conv2D(4, 3, activation="relu", name="conv"),
+            layer.GlobalAveragePooling2D(),
+            layer.Dense(2, "softmax", name="two"),
+        ]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # blank maps
+        before = hrcam.cam(model, images, 0)
+        model.pop()
+        model.add(layer.Dense(3, "softmax", name="three"))
+
+        maps = hrcam.cam(model, images, 2)
+
+    features = model.get_layer("conv")(images)
+    kernel = keras.ops.convert_to_numpy(model.get_layer("three").kernel)
+    own_size = (keras.ops.convert_to_numpy(features) * kernel[:, 2]).sum(axis=-1)
+    expected = [
+        cv2.resize(one, (16, 16), interpolation=cv2.INTER_LINEAR) for one in own_size
+    ]
+    np.testing.assert_allclose(maps, expected, atol=1e-5)
+    assert not np.allclose(maps, before)
+
+
+def test_activation_between_the_scores_and_the_softmax(images):
+    """Scores are the input of the softmax, which is not what this Dense computes."""
+    image = keras.Input((16, 16, 1))
+    x = keras.layers.Conv2D(4, 3)(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(2, "relu", name="scores")(x)
+    model = keras.Model(image, keras.layers.Softmax()(x))
+    with pytest.raises(ValueError, match=r"must be linear.*'relu'"):
+        hrcam.grad_cam(model, images, 0)

@@ -135,6 +135,11 @@ def test_class_that_is_none(case, images, signature, bad):
     assert case.call(signature, **inputs)["heatmap"].shape == (1, 16, 16)
 
 
+def test_one_class_for_many_images(case, images):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one for each image"):
+        case.call("explain", image=images, class_index=np.array([1], "int32"))
+
+
 def test_grad_cam_of_the_base_model(case, images):
     classes = np.array([0, 1, 2] * 2, "int32")
 
@@ -249,7 +254,9 @@ def centred(images):
     return images * 2 - 1
 
 
-@pytest.mark.parametrize(("preprocess", "text"), [(255, "255"), (centred, "centred")])
+@pytest.mark.parametrize(
+    ("preprocess", "text"), [(255, "times 255"), (centred, f"{__name__}.centred")]
+)
 def test_preprocessing_is_in_the_graph(images, tmp_path, preprocess, text):
     model = make_head(make_flat_model(3, seed=281))
     path = export_saved_model(model, tmp_path / "m", preprocess=preprocess)
@@ -323,6 +330,17 @@ def test_mixed_precision(images, tmp_path):
     assert made["heatmap"].dtype == np.float32
 
 
+def test_name_of_a_folder_that_is_here(case, tmp_path, monkeypatch):
+    """The warm-up request is to a model of the folder's name, also of `.`."""
+    (tmp_path / "lesions").mkdir()
+    monkeypatch.chdir(tmp_path / "lesions")
+
+    path = export_saved_model(case.model, ".")
+
+    file = path / "assets.extra" / "tf_serving_warmup_requests"
+    assert b"lesions" in file.read_bytes()
+
+
 @pytest.mark.parametrize("activation", ["softmax", None])
 def test_plain_classifier_with_grad_cam(images, tmp_path, activation):
     """Without an HR-CAM head; logits are served as probabilities."""
@@ -380,6 +398,7 @@ def test_any_size_needs_one(backbone, images, tmp_path):
         export_saved_model(model, tmp_path / "m")
 
     check_served(model, images, tmp_path, image_size=(16, 16))
+    assert export_saved_model(model, tmp_path / "n", image_size=16).is_dir()
 
 
 def test_five_channels_have_no_files(tmp_path):
@@ -496,6 +515,8 @@ def test_no_path_of_this_machine_is_in_it(case):
         ({"version": 0}, "`version` must be an integer of at least 1"),
         ({"version": "1"}, "`version` must be an integer"),
         ({"image_size": (8, 8)}, "must fit the model's input"),
+        ({"image_size": 8}, "must fit the model's input"),
+        ({"image_size": (16, 16, 1)}, "must fit the model's input"),
     ],
 )
 def test_wrong_arguments(case, tmp_path, options, message):

@@ -435,7 +435,7 @@ def test_base_models_that_have_no_classes_to_agree_with(flat_model, images, labe
     np.testing.assert_array_equal(
         pool(way_out).base_classes, pool(flat_model).base_classes
     )
-    with pytest.raises(ValueError, match=r"softmax or sigmoid or linear.*no act"):
+    with pytest.raises(ValueError, match=r"classes of `model`.*\(8,\) for \(3,\)"):
         pool(keras.Model(flat_model.input, gap))
     maps = flat_model.get_layer("relu3").output
     spatial = keras.Model(flat_model.input, layers.Conv2D(3, 1)(maps))
@@ -637,6 +637,37 @@ def test_one_hot_data_set_trains_as_classes(flat_model, images, labels):
         )
         losses.append(history.history["loss"][0])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_one_hot_data_set_of_unknown_width(flat_model, images, labels):
+    """Rows of a generator, whose width is known when they come: not column 0."""
+    losses = []
+    for width in (3, None):
+        batches = tf.data.Dataset.from_generator(
+            lambda: iter([(images, np.eye(3, dtype="float32")[labels])]),
+            output_signature=(
+                tf.TensorSpec((None, 16, 16, 1), tf.float32),
+                tf.TensorSpec((None, width), tf.float32),
+            ),
+        ).apply(tf.data.experimental.assert_cardinality(1))
+        history = hrcam.fit_base_model(
+            clone_of(flat_model), batches, epochs=1, verbose=0
+        )
+        losses.append(history.history["loss"][0])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_agreement_with_a_base_model_of_another_ending(flat_model, images, labels):
+    """Of exclusive classes the largest output is the class, whatever its ending."""
+    model = hrcam.build_hrcam_model(flat_model)
+    doubled = keras.layers.Rescaling(2.0)(flat_model.output)
+    base = keras.Model(flat_model.input, doubled)
+
+    pooled = hrcam.pool_features(model, images, labels, base_model=base, verbose=False)
+
+    np.testing.assert_array_equal(
+        pooled.base_classes, flat_model.predict(images, verbose=0).argmax(axis=1)
+    )
 
 
 def test_several_labels_an_image_do_not_train_a_softmax(flat_model, images):

@@ -16,8 +16,12 @@ from hrcam.cli._app import app, console, failure
 def demo(
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("hrcam-demo"),
     num_images: Annotated[int, typer.Option(min=80, help="Images to simulate.")] = 1200,
-    image_size: Annotated[int, typer.Option(min=32, help="Side in pixels.")] = 64,
-    epochs: Annotated[int, typer.Option(min=1, help="Of the base model.")] = 12,
+    image_size: Annotated[
+        int, typer.Option(min=32, help="Side in pixels; not with --pretrained.")
+    ] = 64,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Of the base model; not with --pretrained.")
+    ] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same numbers.")] = 0,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Take saved networks; train nothing.")
@@ -87,7 +91,7 @@ def _open(saved: Path, seed: int):
             f"Received: {saved}, without model.json. Name it with --saved, or leave "
             "--pretrained out."
         )
-    trained_on = json.loads(record.read_text())["seed"]
+    trained_on = json.loads(record.read_text()).get("seed")
     if seed == trained_on:
         raise ValueError(
             f"--seed must not be {trained_on}: the saved networks were trained on the "

@@ -244,6 +244,8 @@ RULES: dict[type, Rule] = {
     layers.Multiply: multiplication,
     layers.Normalization: normalization,
     layers.PReLU: activation,
+    layers.RandomBrightness: identity,
+    layers.RandomContrast: identity,
     layers.RandomFlip: identity,
     layers.RandomRotation: identity,
     layers.RandomTranslation: identity,

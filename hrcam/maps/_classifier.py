@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from hrcam.graph import Call, walk
+from hrcam.graph import Call, activation_name, changes_nothing, walk
 
 # Layers between the last dense layer and the output that leave the order of scores.
 _AFTER_DENSE = ("Softmax", "Activation", "Dropout", "Identity", "Sigmoid")
@@ -38,8 +38,9 @@ def find_classifier(model: keras.Model) -> Classifier:
             f"{model.name!r} with {len(outputs)}. Make a model of the one that counts: "
             "`keras.Model(model.inputs, model.outputs[i])`."
         )
-    number = outputs[0]
+    number, activated = outputs[0], False
     while number in makers and type(makers[number].operation).__name__ in _AFTER_DENSE:
+        activated = activated or not changes_nothing(makers[number].operation)
         number = makers[number].inputs[0]
     call = makers.get(number)
     if call is None or not isinstance(call.operation, keras.layers.Dense):
@@ -48,6 +49,12 @@ def find_classifier(model: keras.Model) -> Classifier:
             "`model` must end in a Dense layer (before its softmax or sigmoid), whose "
             f"outputs are the class scores. Received: {model.name!r}, which ends in "
             f"a layer of type {kind}."
+        )
+    if activated and activation_name(call.operation) != "linear":
+        raise ValueError(
+            "The last Dense layer of `model` must be linear where an activation "
+            f"follows it. Received: {model.name!r}, whose Dense has "
+            f"{activation_name(call.operation)!r} before its last activation."
         )
     if len(call.shapes[0]) != 2:
         raise ValueError(

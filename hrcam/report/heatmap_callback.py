@@ -32,14 +32,14 @@ import numpy as np
 
 from hrcam._backend import image_summaries, predict_batch
 from hrcam._images import check_images
-from hrcam.graph import final_activation
+from hrcam.graph import check_graph, final_activation, walk
 from hrcam.heads import pooled_layers
 from hrcam.maps._batches import check_class_index
 from hrcam.methods import METHODS
 from hrcam.normalize import min_max_normalize
 from hrcam.plots import comparison_sheet
 from hrcam.study.run import quiet_maps
-from hrcam.views import view
+from hrcam.views import input_names, inputs_before, output_place, view
 
 
 class HeatmapCallback(keras.callbacks.Callback):
@@ -55,8 +55,9 @@ class HeatmapCallback(keras.callbacks.Callback):
 
     Args:
         images: `(n, height, width, channels)`, preprocessed as for training; some
-            six. Where all values lie in [0, 1] they are shown as they are, else
-            scaled to it by the minimum and the maximum over all of them.
+            six. The output must need nothing else. Where all values lie in [0, 1] they
+            are shown as they are, else scaled to it by the minimum and the maximum over
+            all of them.
         every: Epochs from one sheet to the next, at least 1; there is always one
             after the last epoch.
         directory: Where to write; made where it does not exist.
@@ -108,6 +109,7 @@ class HeatmapCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks images and class against the model."""
+        _check_inputs(self.model, self._output)
         model, images = view(self.model, self._images, self._output)
         images = check_images(model, images)
         shape = tuple(model.outputs[0].shape)
@@ -187,6 +189,18 @@ class HeatmapCallback(keras.callbacks.Callback):
                 stacklevel=2,
             )
         self._has_warned = True
+
+
+def _check_inputs(model: keras.Model, output: str | None) -> None:
+    check_graph(model)
+    number = walk(model)[2][output_place(model, output)]
+    needed = [input_names(model)[place] for place in inputs_before(model, number)]
+    if len(needed) != 1:
+        raise ValueError(
+            "HeatmapCallback explains an output that needs one image and nothing else. "
+            f"Received: {model.name!r}, whose output needs {needed}. Use "
+            "`hrcam.grad_cam` in a callback of your own."
+        )
 
 
 def _default_method(model: keras.Model) -> str:

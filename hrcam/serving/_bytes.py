@@ -34,7 +34,10 @@ def decoder(
 
     def load_all(image_bytes):
         spec = tf.TensorSpec(shape, tf.float32)
-        images = tf.map_fn(load, image_bytes, fn_output_signature=spec)
+        # One after another: each is as large as its file says while it is decoded.
+        images = tf.map_fn(
+            load, image_bytes, fn_output_signature=spec, parallel_iterations=1
+        )
         if preprocess is None:
             return images
         if not callable(preprocess):

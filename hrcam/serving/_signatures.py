@@ -114,7 +114,12 @@ def _checked(explain: Callable, classes: int) -> Callable:
     def heatmap(image, class_index):
         is_class = (class_index >= -1) & (class_index < classes)
         known = tf.debugging.Assert(tf.reduce_all(is_class), [message])
-        with tf.control_dependencies([known]):
+        one_each = tf.debugging.assert_equal(
+            tf.shape(class_index)[0],
+            tf.shape(image)[0],
+            "class_index must be one for each image",
+        )
+        with tf.control_dependencies([known, one_each]):
             return {"heatmap": explain(image, tf.identity(class_index))[0]}
 
     return heatmap
@@ -147,10 +152,10 @@ def _attentive_response(
 def _activation(model: keras.Model) -> Callable:
     """Scores of the map functions -> the model's output; of logits, probabilities."""
     kind, units = final_activation(model), model.outputs[0].shape[-1]
-    if kind not in ("softmax", "sigmoid", "linear", ""):
+    if kind not in ("softmax", "sigmoid", "linear"):
         raise ValueError(
             "`model` must end in softmax, sigmoid or logits. Received: "
-            f"{model.name!r}, which ends in {kind}"
+            f"{model.name!r}, which ends in {kind or 'another layer'}"
         )
     if units == 1:  # the scores of a sigmoid unit are (-z, z)
         return lambda scores: ops.sigmoid(scores[:, 1:])

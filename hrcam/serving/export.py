@@ -49,16 +49,17 @@ def export_saved_model(
     classifier: keras.Model | None = None,
     class_names: Sequence[str] | None = None,
     preprocess: Callable | float | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     version: int = 1,
     top_n: int = 25,
-    max_pixels: int = 2**26,
+    max_pixels: int = 2**25,
 ) -> Path:
     """Exports a model as a SavedModel whose prediction comes with its heat map.
 
     Args:
         model: An HR-CAM model, trained; or any classifier, if `methods` has `"cam"` or
-            `"grad_cam"`.
+            `"grad_cam"`. Logits are served as softmax probabilities, of one unit as
+            sigmoid; for several labels end the model in sigmoid.
         directory: The model's folder; a folder `<version>` is made in it.
         methods: `"cam"`, `"grad_cam"`, `"attentive_response"`: each a signature of its
             own. `"hr_cam"` goes without saying where `model` has the head.
@@ -66,11 +67,13 @@ def export_saved_model(
         class_names: A name for each class, kept with the model.
         preprocess: From [0, 1] to what the model was trained on, for `predict_bytes`: a
             factor (255, say), or a function of a float32 tensor `(b, h, w, c)` that
-            TensorFlow can trace. `None`: the model takes [0, 1].
-        image_size: (height, width), if the model takes images of any size.
+            TensorFlow can trace. `None`: the model takes [0, 1]. Keras' own
+            `preprocess_input` wants [0, 255]: multiply first.
+        image_size: Side or (height, width), if the model takes images of any size.
         version: Number of the version folder.
         top_n: Units of the attentive response map; all, where there are fewer.
-        max_pixels: Larger PNG or JPEG images are refused before they are decoded.
+        max_pixels: Larger PNG or JPEG images are refused before they are decoded, which
+            takes some 50 bytes a pixel, one image after another.
 
     Returns:
         The folder of the version.
@@ -128,7 +131,7 @@ def export_saved_model(
         extra = partial / "assets.extra"
         extra.mkdir()
         Path(extra, "hrcam.json").write_text(json.dumps(facts, indent=1) + "\n")
-        write_warmup(extra, target.parent.name, exported)
+        write_warmup(extra, target.parent.resolve().name, exported)
         partial.chmod(0o755)
         os.rename(partial, target)
     except BaseException:
@@ -153,12 +156,13 @@ def _checked_methods(model: keras.Model, methods: Sequence[str]) -> tuple[str, .
             raise ValueError(
                 "HR-CAM needs a model from `hrcam.build_hrcam_model`, trained with "
                 f"`hrcam.fit_hrcam_head`. Received: {model.name!r}, which has no "
-                "HR-CAM head. Or export it with `methods=('grad_cam',)`."
+                "HR-CAM head. Or export it with `methods=('grad_cam',)` "
+                "(`--methods grad_cam`)."
             ) from error
     return (maps[0], *(name for name in rest if name != maps[0]))
 
 
-def _image_shape(model: keras.Model, image_size: tuple[int, int] | None) -> tuple:
+def _image_shape(model: keras.Model, image_size: Any) -> tuple[int, int, int]:
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         raise ValueError(
             "`model` must have one input, (batch, height, width, channels). Received: "
@@ -170,10 +174,13 @@ def _image_shape(model: keras.Model, image_size: tuple[int, int] | None) -> tupl
             "`image_size` is needed, since the model takes images of any size. "
             f"Received: None, and the input {model.inputs[0].shape}."
         )
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
     image_size = tuple(size if image_size is None else image_size)
-    if any(
-        own not in (None, given) for own, given in zip(size, image_size, strict=True)
-    ):
+    fits = len(image_size) == 2 and all(
+        own in (None, given) for own, given in zip(size, image_size, strict=True)
+    )
+    if not fits:
         raise ValueError(
             f"`image_size` must fit the model's input {model.inputs[0].shape}. "
             f"Received: {image_size}"
@@ -205,7 +212,10 @@ def _checked_names(class_names: Sequence[str] | None, classes: int) -> list[str]
 def _described(preprocess: Callable | float | None) -> str:
     if preprocess is None:
         return "decoded to [0, 1], resized bilinearly (antialiased)"
-    step = getattr(preprocess, "__name__", None) or f"times {preprocess}"
+    step = f"times {preprocess}"
+    if callable(preprocess):
+        name = getattr(preprocess, "__qualname__", None)
+        step = f"{preprocess.__module__}.{name}" if name else repr(preprocess)
     return f"decoded to [0, 1], resized bilinearly (antialiased), then {step}"
 
 

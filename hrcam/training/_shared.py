@@ -124,22 +124,27 @@ def check_probabilities(model: keras.Model) -> None:
 
 def check_ending(model: keras.Model, activations: Sequence[str]) -> None:
     """Raises a ValueError unless the one output went through such an activation."""
-    check_graph(model)
-    if len(model.outputs) != 1:
-        raise ValueError(
-            f"The classifier must have one output. Received: {model.name!r} with "
-            f"{output_names(model)}. Make a model of the one that counts: "
-            '`keras.Model(base.input, base.get_layer("name").output)`.'
-        )
+    check_one_output(model)
     activation = final_activation(model)
     if activation not in activations:
         several = model.outputs[0].shape[-1] > 1
         layer = "Softmax()" if several else 'Activation("sigmoid")'
         raise ValueError(
             f"The classifier must end in {' or '.join(activations)}. Received: "
-            f"{model.name!r}, which ends in {activation or 'no activation'}. For "
+            f"{model.name!r}, which ends in {activation or 'another layer'}. For "
             "probabilities of logits: "
             f"`keras.Model(base.input, keras.layers.{layer}(base.output))`."
+        )
+
+
+def check_one_output(model: keras.Model) -> None:
+    """Raises a ValueError unless the model has one output."""
+    check_graph(model)
+    if len(model.outputs) != 1:
+        raise ValueError(
+            f"The classifier must have one output. Received: {model.name!r} with "
+            f"{output_names(model)}. Make a model of the one that counts: "
+            '`keras.Model(base.input, base.get_layer("name").output)`.'
         )
 
 

@@ -15,6 +15,7 @@ from hrcam.heads import pooled_layers
 from hrcam.training._shared import (
     as_labels,
     check_ending,
+    check_one_output,
     is_multi_label,
     labelled_batches,
 )
@@ -152,7 +153,16 @@ def _forward(
         return functools.partial(keras.Model(model.inputs[0], outputs), training=False)
 
     key = ("pool", base_model.outputs[0] if joined else None)
-    run = compiled_once(model, key, build, images.shape[1:], with_class=False)
+    variables = [*model.variables, *(base_model.variables if joined else [])]
+    unique = {id(variable): variable for variable in variables}
+    run = compiled_once(
+        model,
+        key,
+        build,
+        images.shape[1:],
+        with_class=False,
+        variables=list(unique.values()),
+    )
     outputs = run(images)
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     vector, *rest = [keras.ops.convert_to_numpy(output) for output in outputs]
@@ -162,7 +172,10 @@ def _forward(
 
 
 def _check_base(model: keras.Model, base_model: keras.Model) -> None:
-    check_ending(base_model, ("softmax", "sigmoid", "linear"))
+    if base_model.outputs[0].shape[-1] == 1 or is_multi_label(model):
+        check_ending(base_model, ("softmax", "sigmoid", "linear"))  # for the threshold
+    else:
+        check_one_output(base_model)
     if len(base_model.inputs) != 1:
         raise ValueError(
             "`base_model` must have one input, the image. Received: "

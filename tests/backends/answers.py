@@ -155,6 +155,24 @@ def changed_weights(folder):
             model.set_weights([w * 0.9 + 0.05 for w in model.get_weights()])
         answer[f"{name} after"] = explain(changed, class_index=1)
         answer[f"{name} fresh"] = explain(fresh, class_index=1)
+    return answer | _changed_base_model(folder)
+
+
+def _changed_base_model(folder):
+    """Classes of a base model that is pooled with, before and after a swap of two."""
+    base = folder.open("flat")
+    head, images = hrcam.build_hrcam_model(base), folder["images"]
+    labels, answer = np.zeros(len(images), "int64"), {}
+    for when in ("before", "after"):
+        pooled = hrcam.pool_features(
+            head, images, labels, base_model=base, verbose=False
+        )
+        answer[f"base classes {when}"] = pooled.base_classes
+        dense = base.get_layer("predictions")
+        dense.set_weights([w[..., [1, 2, 0]] for w in dense.get_weights()])
+    turned = {1: 0, 2: 1, 0: 2}
+    expected = [turned[c] for c in answer["base classes before"].tolist()]
+    answer["base classes expected"] = np.array(expected)
     return answer
 
 

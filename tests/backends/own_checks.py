@@ -94,7 +94,7 @@ def constants(folder):
     image = np.zeros((1, 16, 16, 1), "float32")
     kept = {}
     for model in models:
-        for key, function in _COMPILED[model].items():
+        for key, function in _COMPILED[model][1].items():
             classes = [] if "attentive" in str(key) else [np.zeros(1, "int32")]
             program = jax.make_jaxpr(function)(image, *classes)
             inner = [
@@ -126,7 +126,7 @@ def records(folder):
     image, classes = torch.zeros(1, 16, 16, 1), torch.zeros(1, dtype=torch.int32)
     found = {}
     for model in models:
-        for key, function in _COMPILED[model].items():
+        for key, function in _COMPILED[model][1].items():
             given = [image] if "attentive" in str(key) else [image, classes]
             tensors = keras.tree.flatten(function(*given))
             found[str(key)] = any(tensor.requires_grad for tensor in tensors)

@@ -218,7 +218,7 @@ def test_new_weights_count_at_the_next_call(answer, backend):
     arrays, errors, _ = answer(backend)
     assert "changed weights" not in errors, errors["changed weights"]
     maps = arrays["changed weights"]
-    names = {key.split()[0] for key in maps}
+    names = {key.split()[0] for key in maps if key.endswith("fresh")}
     assert len(names) == 5
     for name in names:
         before, after, fresh = (
@@ -226,6 +226,9 @@ def test_new_weights_count_at_the_next_call(answer, backend):
         )
         assert difference(after, fresh) < 1e-6
         assert difference(before, fresh) > 1e-2
+    expected = maps["base classes expected"]
+    np.testing.assert_array_equal(maps["base classes after"], expected)
+    assert (maps["base classes before"] != expected).any()
 
 
 # --- each backend by itself --------------------------------------------------------
