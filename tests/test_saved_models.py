@@ -49,6 +49,10 @@ def test_both_forms_agree(name):
     images, _, _ = hrcam.datasets.simulated(4, facts["image_size"], seed=7)
     signatures = tf.saved_model.load(str(folder / "1")).signatures
 
+    noted = json.loads((folder / "1" / "assets.extra" / "hrcam.json").read_text())
+    assert noted["heatmap"] == method.__name__
+    assert noted["class_names"] == facts["class_names"]
+    assert set(noted["signatures"]) == set(signatures)
     made = signatures["serving_default"](image=tf.constant(images))
 
     predicted = model.predict(images, verbose=0)
