@@ -22,28 +22,29 @@ def _speed_table(part: dict[str, Any]) -> list[str]:
 
 
 def _methods_table(part: dict[str, Any]) -> list[str]:
-    lines = [
+    return [
         f"{versions_line(part)}; ResNet50, {part['size']} px, batch {part['batch']}",
         "",
-        "| method | times the forward pass | lowest to highest | seconds |",
-        "|---|---|---|---|",
+        *_ratio_rows("method", part),
     ]
-    return lines + [
-        f"| {way} | {ratio_cells(row)} |" for way, row in part["rows"].items()
+
+
+def _ratio_rows(what: str, part: dict[str, Any]) -> list[str]:
+    """The table of a part whose rows are against the forward pass."""
+    return [
+        f"| {what} | times the forward pass | lowest to highest | seconds |",
+        "|---|---|---|---|",
+        *(f"| {way} | {ratio_cells(row)} |" for way, row in part["rows"].items()),
     ]
 
 
 def _serving_table(part: dict[str, Any]) -> list[str]:
-    lines = [
+    return [
         f"{versions_line(part)}; {part['model']}, {part['size']} px, batch "
         f"{part['batch']}; the SavedModel has {part['megabytes']} MB; its map differs "
         f"from the library's by at most {part['difference']:.1e} of the range",
         "",
-        "| call | times the forward pass | lowest to highest | seconds |",
-        "|---|---|---|---|",
-    ]
-    return lines + [
-        f"| {way} | {ratio_cells(row)} |" for way, row in part["rows"].items()
+        *_ratio_rows("call", part),
     ]
 
 

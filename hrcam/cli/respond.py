@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from hrcam.cli._app import app, console, failure
+from hrcam.cli._inputs import image_shape
 
 
 @app.command()
@@ -40,15 +41,7 @@ def respond(
 
     try:
         network = hrcam.load_model(model)
-        shape = network.inputs[0].shape[1:]
-        if len(shape) != 3 or shape[-1] not in (1, 3):
-            raise ValueError(
-                "The model must take images of 1 or 3 channels. "
-                f"Received: the input {shape}."
-            )
-        if None in shape and size is None:
-            raise ValueError("The model takes any size: choose one with --size.")
-        side = (size, size) if None in shape else shape[:2]
+        side, _ = image_shape(network, size)
         with console.status("Building the way back"):
             way_back = hrcam.build_deconv_model(
                 network, layer, units, preset=preset, image_size=side
