@@ -30,7 +30,7 @@ the root of the repository:
 ```
 hrcam demo --pretrained
 hrcam layers saved_models/anatomy/base.keras
-docker run --rm -p 8501:8501 -v "$PWD/saved_models/simulated:/models/simulated" \
+docker run --rm -p 8501:8501 -v "$PWD/saved_models/simulated:/models/simulated" \\
     -e MODEL_NAME=simulated tensorflow/serving
 ```
 Not medical devices. Code and weights: Apache-2.0. The radiographs that `anatomy` was
