@@ -115,6 +115,17 @@ def test_demo_refuses_the_images_of_the_training(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--image-size", "--epochs"])
+def test_demo_without_training_takes_no_settings_of_it(tmp_path, option):
+    saved = ["--saved", str(FOLDER / "simulated"), "--out", str(tmp_path / "out")]
+
+    done = CliRunner().invoke(app, ["demo", "--pretrained", option, "128", *saved])
+
+    assert done.exit_code == 1
+    assert "which --pretrained leaves out" in done.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_demo_says_where_the_networks_are(tmp_path):
     arguments = ["demo", "--pretrained", "--saved", str(tmp_path)]
 

@@ -38,6 +38,11 @@ def demo(
 
     command = f"hrcam demo --num-images {num_images}"
     try:
+        if pretrained and (image_size, epochs) != (64, 12):
+            raise ValueError(
+                "--image-size and --epochs are of the training, which --pretrained "
+                f"leaves out. Received: {image_size} and {epochs}"
+            )
         if pretrained:
             base_model, model = _open(saved, seed)
             image_size = model.inputs[0].shape[1]
