@@ -41,6 +41,9 @@ class Limits(NamedTuple):
     max_bytes: int = 2**33
 
 
+LIMITS = Limits()
+
+
 class OpenImage(Protocol):
     """An open file.
 
@@ -89,9 +92,7 @@ def parse_address(text: str | Path) -> Address:
 
 
 @contextmanager
-def open_image(
-    path: str | Path, limits: Limits = Limits()
-) -> Iterator[OpenImage]:
+def open_image(path: str | Path, limits: Limits = LIMITS) -> Iterator[OpenImage]:
     """Opens a file, to read one of its images after another.
 
     Args:
@@ -118,7 +119,7 @@ def open_image(
         file.close()
 
 
-def read_image(address: str | Path, limits: Limits = Limits()) -> Picture:
+def read_image(address: str | Path, limits: Limits = LIMITS) -> Picture:
     """Reads one image.
 
     Args:
