@@ -6,12 +6,15 @@ arrays, TIFF, pictures, NIfTI volumes and DICOM objects that lie on their source
 
 from hrcam.imaging.picture import ImageReadError, Picture
 from hrcam.imaging.read import Limits, open_image, parse_address, read_image
+from hrcam.imaging.write import overlay, resize_map
 
 __all__ = [
     "ImageReadError",
     "Limits",
     "Picture",
     "open_image",
+    "overlay",
     "parse_address",
     "read_image",
+    "resize_map",
 ]

@@ -1,0 +1,83 @@
+"""Writes maps: raw values, and pictures of them on their image.
+
+Raw maps keep their values, float32, signed, at the size that the network saw. Pictures
+have the size of the original image: the map is resized to it, bilinear with half-pixel
+centres (by area where it shrinks).
+
+The picture is a choice of ours: the map's colours, its lowest value black and its
+highest yellow ("inferno"), half transparent over the grey image. A map without a range
+has no colour. Where such a picture is bright the map is *highest*, which may be below
+zero: the raw range belongs to it.
+
+Every file is whole or not there (`_atomic`).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from hrcam.imaging._atomic import whole_file, write_whole
+from hrcam.imaging.picture import Picture
+
+OPACITY = 0.5
+
+
+def write_array(target: Path, heatmap: np.ndarray) -> None:
+    """Writes a raw map as `.npy`."""
+    with whole_file(target) as unfinished, unfinished.open("wb") as file:
+        np.save(file, np.asarray(heatmap, np.float32))
+
+
+def write_arrays(target: Path, heatmaps: Mapping[str, np.ndarray]) -> None:
+    """Writes raw maps as one compressed `.npz`, by the names of their methods."""
+    arrays = {name: np.asarray(value, np.float32) for name, value in heatmaps.items()}
+    with whole_file(target) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def write_tiff(target: Path, heatmap: np.ndarray) -> None:
+    """Writes a raw map as TIFF of one 32-bit float a pixel."""
+    with whole_file(target) as unfinished:
+        Image.fromarray(np.asarray(heatmap, np.float32)).save(unfinished, "TIFF")
+
+
+def write_overlay(target: Path, picture: Picture, heatmap: np.ndarray) -> None:
+    """Writes a PNG of a map over its image, at the image's own size."""
+    shown = cv2.cvtColor(overlay(picture, heatmap), cv2.COLOR_RGB2BGR)
+    write_whole(target, cv2.imencode(".png", shown)[1].tobytes())
+
+
+def overlay(picture: Picture, heatmap: np.ndarray) -> np.ndarray:
+    """Draws a map over its image.
+
+    Args:
+        picture: The image; its display window counts.
+        heatmap: Raw map `(h, w)` of any size.
+
+    Returns:
+        RGB, uint8 `(height, width, 3)`, of the image's size.
+    """
+    grey = cv2.cvtColor(picture.display(), cv2.COLOR_RGB2GRAY)
+    resized = resize_map(heatmap, picture.size)
+    low, high = float(resized.min()), float(resized.max())
+    rounding = 8 * np.finfo(np.float32).eps * max(abs(low), abs(high))
+    if high - low <= rounding:
+        return np.repeat(grey[..., None], 3, axis=-1)
+    levels = np.rint((resized - low) * (255 / (high - low))).astype(np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
+    grey = np.repeat(grey[..., None], 3, axis=-1)
+    mixed = cv2.addWeighted(colours, OPACITY, grey, 1 - OPACITY, 0)
+    return cv2.cvtColor(mixed, cv2.COLOR_BGR2RGB)
+
+
+def resize_map(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes a raw map `(h, w)` to (height, width), float32."""
+    heatmap = np.asarray(heatmap, np.float32)
+    if heatmap.shape == tuple(size):
+        return heatmap
+    shrinks = size[0] < heatmap.shape[0] or size[1] < heatmap.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(heatmap, size[::-1], interpolation=how)
