@@ -91,6 +91,42 @@ def check_array(
     return images.astype("float32", copy=False)
 
 
+def image_shape(model: keras.Model, image_size: Any) -> tuple[int, int, int]:
+    """Returns the (height, width, channels) of the images that a model is given.
+
+    Args:
+        model: Takes one image.
+        image_size: Side or (height, width), where the model takes any size.
+
+    Raises:
+        ValueError: If the model takes another kind of input, or the size does not fit
+            or is not known.
+    """
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        raise ValueError(
+            "`model` must have one input, (batch, height, width, channels). Received: "
+            f"{[tuple(tensor.shape) for tensor in model.inputs]}"
+        )
+    *size, channels = model.inputs[0].shape[1:]
+    if image_size is None and None in size:
+        raise ValueError(
+            "`image_size` is needed, since the model takes images of any size. "
+            f"Received: None, and the input {model.inputs[0].shape}."
+        )
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+    image_size = tuple(size if image_size is None else image_size)
+    fits = len(image_size) == 2 and all(
+        own in (None, given) for own, given in zip(size, image_size, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"`image_size` must fit the model's input {model.inputs[0].shape}. "
+            f"Received: {image_size}"
+        )
+    return (*image_size, channels)
+
+
 def _shape_hint(images: np.ndarray, expected: tuple[int | None, ...]) -> str:
     if images.ndim == 3 and images.shape[-1] == expected[-1]:
         return " For one image, use `images[None]`."

@@ -1,9 +1,12 @@
 """Opening saved models safely."""
 
+import hashlib
 import zipfile
 from pathlib import Path
 
 import keras
+
+from hrcam.heads import pooled_layers
 
 
 def load_model(path: str | Path) -> keras.Model:
@@ -36,6 +39,30 @@ def load_model(path: str | Path) -> keras.Model:
         ValueError, TypeError, OSError, KeyError, RuntimeError, zipfile.BadZipFile
     ) as error:  # fmt: skip
         raise ValueError(_reason(path, error)) from error
+
+
+def load_networks(
+    model: str | Path, hrcam_model: str | Path | None = None
+) -> tuple[keras.Model, keras.Model | None]:
+    """Opens a classifier and its HR-CAM model; one file may be both.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ValueError: If one cannot be opened, or `hrcam_model` has no HR-CAM head.
+    """
+    classifier = load_model(model)
+    if hrcam_model is not None:
+        network = load_model(hrcam_model)
+        pooled_layers(network)  # says so if it is none
+        return classifier, network
+    has_head = any(layer.name == "gap_vector" for layer in classifier.layers)
+    return classifier, classifier if has_head else None
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(path: Path, error: Exception) -> str:

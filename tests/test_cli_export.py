@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 import hrcam
 from hrcam.cli import app
-from hrcam.cli._inputs import read_record, sha256
+from hrcam.cli._inputs import read_record
+from hrcam.saving import sha256
 
 RUN = CliRunner(env={"COLUMNS": "300"})
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 import hrcam
 from hrcam.cli import app
-from hrcam.cli._inputs import in_class_order, read_record, sha256
+from hrcam.cli._inputs import in_class_order, read_record
+from hrcam.saving import sha256
 
 RUN = CliRunner(env={"COLUMNS": "300"})
 FAST = ["--epochs", 2]

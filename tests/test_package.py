@@ -124,7 +124,7 @@ NUMPY_ONLY = [
     "hrcam.regions._frame",
     "hrcam.regions._letters",
     "hrcam.report.comparison",
-    "hrcam.report.directory",
+    "hrcam._directory",
     "hrcam.report.response",
     "hrcam.report.shortcuts",
     "hrcam.shortcuts",

@@ -4,7 +4,7 @@ Imports of TensorFlow and matplotlib stay inside the commands, so that `hrcam --
 answers at once.
 """
 
-from hrcam.cli import demo, evaluate, export, fit, layers, respond
+from hrcam.cli import demo, evaluate, explain, export, fit, layers, respond
 from hrcam.cli._app import app
 
-__all__ = ["app", "demo", "evaluate", "export", "fit", "layers", "respond"]
+__all__ = ["app", "demo", "evaluate", "explain", "export", "fit", "layers", "respond"]

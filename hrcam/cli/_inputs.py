@@ -1,6 +1,5 @@
 """What commands are given: models and their records, tables of images, classes."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -95,19 +94,6 @@ def split_names(names: str) -> list[str]:
     return [name.strip() for name in names.split(",")]
 
 
-def open_models(model: Path, hrcam_model: Path | None):
-    """The classifier and its HR-CAM model; one file may be both."""
-    import hrcam
-
-    classifier = hrcam.load_model(model)
-    if hrcam_model is not None:
-        network = hrcam.load_model(hrcam_model)
-        hrcam.pooled_layers(network)  # says so if it is none
-        return classifier, network
-    has_head = any(layer.name == "gap_vector" for layer in classifier.layers)
-    return classifier, classifier if has_head else None
-
-
 def chosen(table, num_images: int | None, seed: int):
     """The images with masks, or a sample of them; and what was left out."""
     import numpy as np
@@ -193,6 +179,8 @@ def read_record(model: Path) -> dict:
         record = json.loads(record_path(model).read_text())
     except (OSError, ValueError):  # none, or a file of another kind
         return {}
+    from hrcam.saving import sha256
+
     known = isinstance(record, dict) and record.get("model sha256") == sha256(model)
     return record if known else {}
 
@@ -200,9 +188,3 @@ def read_record(model: Path) -> dict:
 def record_path(model: Path) -> Path:
     """Where the record of a model is: beside it."""
     return model.with_suffix(".json")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

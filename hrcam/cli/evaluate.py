@@ -14,7 +14,6 @@ from hrcam.cli._inputs import (
     chosen,
     explained_classes,
     loader,
-    open_models,
     open_table,
 )
 
@@ -96,11 +95,12 @@ def evaluate(
     """  # noqa: D301
     with console.status("Starting Keras"):
         from hrcam.report import claim_directory, write_study
+        from hrcam.saving import load_networks
         from hrcam.study import Study, faithfulness_scores, score_study
 
     try:
         table = open_table(data, layout, positive, masks, out)
-        classifier, hrcam_network = open_models(model, hrcam_model)
+        classifier, hrcam_network = load_networks(model, hrcam_model)
         table, facts = chosen(table, num_images, seed)
         load = loader(table, classifier, size)
         classes = explained_classes(classifier, table, load, explain, white)

@@ -23,7 +23,6 @@ from hrcam.cli._inputs import (
     open_table,
     readable,
     record_path,
-    sha256,
     split_names,
 )
 
@@ -104,6 +103,7 @@ def fit(
         import keras
 
         import hrcam
+        from hrcam.saving import sha256
 
     try:
         _check_files(base, out, overwrite)
@@ -268,6 +268,8 @@ def _command(context: typer.Context) -> str:
 
 def _write(model, out: Path, facts: dict) -> None:
     """Writes the model whole or not at all, and then its record."""
+    from hrcam.saving import sha256
+
     partial = out.with_name(f".{out.stem}-{os.getpid()}.keras")
     try:
         model.save(partial)

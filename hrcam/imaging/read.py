@@ -18,6 +18,7 @@ before memory is taken for it, and whatever a decoder raises becomes an
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -100,7 +101,8 @@ def open_image(path: str | Path, limits: Limits = LIMITS) -> Iterator[OpenImage]
         limits: What it may ask for.
 
     Yields:
-        The open file: `frames`, and `read(frame)`.
+        The open file: `frames`, `read(frame)`, and `kind`, which is `"raster"`,
+        `"dicom"` or `"nifti"`.
 
     Raises:
         ImageReadError: If it is missing, no image, damaged or too large; also from
@@ -112,9 +114,11 @@ def open_image(path: str | Path, limits: Limits = LIMITS) -> Iterator[OpenImage]
     """
     path = Path(path)
     with _reasons(path):
-        file = _opener(path, limits)(path, limits)
+        kind = _kind(path, limits)
+        opener = import_module(f"hrcam.imaging._{kind}")
+        file = getattr(opener, f"open_{kind}")(path, limits)
     try:
-        yield _Guarded(path, file)
+        yield _Guarded(path, kind, file)
     finally:
         file.close()
 
@@ -147,8 +151,8 @@ def read_image(address: str | Path, limits: Limits = LIMITS) -> Picture:
 class _Guarded:
     """An open file whose every error has the path and a reason."""
 
-    def __init__(self, path: Path, file: OpenImage):
-        self.path, self.frames, self._file = path, file.frames, file
+    def __init__(self, path: Path, kind: str, file: OpenImage):
+        self.path, self.kind, self.frames, self._file = path, kind, file.frames, file
 
     def __getattr__(self, name: str):
         """What formats have beside `frames` and `read`: an affine, a header."""
@@ -185,8 +189,8 @@ def _reasons(path: Path) -> Iterator[None]:
         raise ImageReadError(path, reason) from error
 
 
-def _opener(path: Path, limits: Limits):
-    """Chooses the reader by the first bytes of a file."""
+def _kind(path: Path, limits: Limits) -> str:
+    """Tells the kind of a file by its first bytes."""
     if not path.is_file():
         raise ImageReadError(path, "missing" if not path.exists() else "not a file")
     size = path.stat().st_size
@@ -199,13 +203,7 @@ def _opener(path: Path, limits: Limits):
     if path.name.lower().endswith(NIFTI_SUFFIXES) or start[344:348] in (
         b"n+1\0", b"ni1\0"
     ):  # fmt: skip
-        from hrcam.imaging._nifti import open_nifti
-
-        return open_nifti
+        return "nifti"
     if start[128:132] == b"DICM" or path.suffix.lower() in DICOM_SUFFIXES:
-        from hrcam.imaging._dicom import open_dicom
-
-        return open_dicom
-    from hrcam.imaging._raster import open_raster
-
-    return open_raster
+        return "dicom"
+    return "raster"

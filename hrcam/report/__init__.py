@@ -3,8 +3,8 @@
 With `cli`, the only package that reaches for `plots`.
 """
 
+from hrcam._directory import claim_directory
 from hrcam.report.comparison import write_comparison
-from hrcam.report.directory import claim_directory
 from hrcam.report.heatmap_callback import HeatmapCallback
 from hrcam.report.layers import write_layer_analysis
 from hrcam.report.response import write_response

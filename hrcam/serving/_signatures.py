@@ -6,21 +6,11 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from hrcam.deconvnet import build_deconv_model
-from hrcam.graph import final_activation
 from hrcam.layer_selection import describe_layers, feature_layers
-from hrcam.maps.cam import cam_function
-from hrcam.maps.grad_cam import grad_cam_function
-from hrcam.maps.hr_cam import hr_cam_function
+from hrcam.maps.prediction import MAP_FUNCTIONS, probabilities_of_scores
 from hrcam.serving._bytes import decoder
-
-_MAP_FUNCTIONS = {
-    "hr_cam": hr_cam_function,
-    "cam": cam_function,
-    "grad_cam": grad_cam_function,
-}
 
 
 class Exported:
@@ -69,8 +59,8 @@ def build(
 ) -> Exported:
     """Traces the signatures; see `export_saved_model` for the arguments."""
     size, models = shape[:2], [model, classifier]
-    explain = _MAP_FUNCTIONS[methods[0]](model, size)
-    to_probabilities = _activation(model)
+    explain = MAP_FUNCTIONS[methods[0]](model, size)
+    to_probabilities = probabilities_of_scores(model)
     classes = max(2, model.outputs[0].shape[-1])
     image = tf.TensorSpec((None, *shape), tf.float32, "image")
     class_index = tf.TensorSpec((None,), tf.int32, "class_index")
@@ -96,7 +86,7 @@ def build(
         )
     of_classifier = max(2, classifier.outputs[0].shape[-1])
     for name in [name for name in methods if name in ("cam", "grad_cam")]:
-        drawn = _checked(_MAP_FUNCTIONS[name](classifier, size), of_classifier)
+        drawn = _checked(MAP_FUNCTIONS[name](classifier, size), of_classifier)
         signatures[name] = _traced(drawn, image, class_index)
     if "attentive_response" in methods:
         way_back = _attentive_response(classifier, size, top_n)
@@ -147,19 +137,6 @@ def _attentive_response(
     )
     outputs = {name: way_back.output[name] for name in ("units", "response")}
     return keras.Model(way_back.inputs[0], outputs)
-
-
-def _activation(model: keras.Model) -> Callable:
-    """Scores of the map functions -> the model's output; of logits, probabilities."""
-    kind, units = final_activation(model), model.outputs[0].shape[-1]
-    if kind not in ("softmax", "sigmoid", "linear"):
-        raise ValueError(
-            "`model` must end in softmax, sigmoid or logits. Received: "
-            f"{model.name!r}, which ends in {kind or 'another layer'}"
-        )
-    if units == 1:  # the scores of a sigmoid unit are (-z, z)
-        return lambda scores: ops.sigmoid(scores[:, 1:])
-    return ops.sigmoid if kind == "sigmoid" else ops.softmax
 
 
 def _tf_variables(models: list[keras.Model]) -> list[tf.Variable]:

@@ -34,6 +34,7 @@ from typing import Any
 
 import keras
 
+from hrcam._images import image_shape
 from hrcam.graph import check_graph
 from hrcam.heads import pooled_layers
 from hrcam.layer_selection import feature_layers
@@ -100,7 +101,7 @@ def export_saved_model(
     from hrcam.serving._warmup import write_warmup
 
     methods = _checked_methods(model, methods)  # the heat map's first
-    shape = _image_shape(model, image_size)
+    shape = image_shape(model, image_size)
     target = Path(directory, str(_checked_version(version)))
     if target.exists():
         raise FileExistsError(
@@ -160,32 +161,6 @@ def _checked_methods(model: keras.Model, methods: Sequence[str]) -> tuple[str, .
                 "(`--methods grad_cam`)."
             ) from error
     return (maps[0], *(name for name in rest if name != maps[0]))
-
-
-def _image_shape(model: keras.Model, image_size: Any) -> tuple[int, int, int]:
-    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
-        raise ValueError(
-            "`model` must have one input, (batch, height, width, channels). Received: "
-            f"{[tuple(tensor.shape) for tensor in model.inputs]}"
-        )
-    *size, channels = model.inputs[0].shape[1:]
-    if image_size is None and None in size:
-        raise ValueError(
-            "`image_size` is needed, since the model takes images of any size. "
-            f"Received: None, and the input {model.inputs[0].shape}."
-        )
-    if isinstance(image_size, int):
-        image_size = (image_size, image_size)
-    image_size = tuple(size if image_size is None else image_size)
-    fits = len(image_size) == 2 and all(
-        own in (None, given) for own, given in zip(size, image_size, strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            f"`image_size` must fit the model's input {model.inputs[0].shape}. "
-            f"Received: {image_size}"
-        )
-    return (*image_size, channels)
 
 
 def _checked_version(version: Any) -> int:

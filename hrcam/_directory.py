@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hrcam.imaging._atomic import write_whole
+
 
 def claim_directory(directory: str | Path, settings: Mapping[str, Any]) -> None:
     """Notes what a folder's results are made with, and refuses other settings.
@@ -28,4 +30,5 @@ def claim_directory(directory: str | Path, settings: Mapping[str, Any]) -> None:
             f"{directory} holds a study with other settings (see settings.json there). "
             "Name another folder with --out, or delete this one."
         )
-    note.write_text(text)
+    if not note.exists():
+        write_whole(note, text.encode())

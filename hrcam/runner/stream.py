@@ -1,0 +1,353 @@
+"""From files to maps on the disk, as a stream.
+
+    decode (threads) -> batches -> networks -> write (threads) -> records, in order
+
+Files are read ahead and written behind while the networks run, so that they wait for
+neither; what is in between is bounded, whatever the number of files.
+
+Sources are taken in chunks. In each the images are numbered from 0, images of sources
+that are done included, and image k has place k mod batch_size in its batch: what a map
+is does not depend on which others were done before (`explainer`).
+"""
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import NamedTuple
+
+import numpy as np
+
+from hrcam.imaging.picture import ImageReadError, Picture, Values
+from hrcam.imaging.read import Limits, open_image
+from hrcam.runner.explainer import Explained, Explainer
+from hrcam.runner.manifest import Record
+from hrcam.runner.outputs import Image, SourceFiles
+from hrcam.runner.sources import Source
+from hrcam.saving import sha256
+
+READERS = WRITERS = 3
+_OF_THE_FILE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # no matter of the disk
+
+
+class Writing(NamedTuple):
+    """What is written, and how files become images.
+
+    Attributes:
+        folder: Where.
+        formats: Of `outputs.FORMATS`.
+        class_names: One a class; `None`: not known.
+        class_index: The class to explain; `None`: the predicted one.
+        values: Which values of a file are black and white; `Picture.unit_range`.
+        limits: What a file may ask for.
+    """
+
+    folder: Path
+    formats: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    class_index: int | None
+    values: Values
+    limits: Limits
+
+
+class Read(NamedTuple):
+    """One image that was read, or why it could not be."""
+
+    frame: int
+    picture: Picture | None = None
+    array: np.ndarray | None = None
+    error: str | None = None
+
+
+class Opened:
+    """A source while it is worked on.
+
+    Attributes:
+        facts: How its records begin.
+        frames: The images to explain.
+        digits: Of their numbers in the names of files; 0: the only one of its file.
+        error: Why it could not be opened.
+        first: Its images, if they were read at once.
+        files: What is written of it.
+        parts: Records of its images, or what will be records.
+    """
+
+    def __init__(self, source: Source, size: tuple, writing: Writing):
+        """Opens it, and reads it if it has one image."""
+        self._size, self._values, self._stack = size, writing.values, ExitStack()
+        self.facts, self.error, self.first = {"source": source.name}, None, None
+        self.frames, self.parts = range(0), []
+        try:
+            self._open(source, writing)
+        except ImageReadError as error:
+            self._stack.close()
+            self.error, self.frames = error.reason, range(0)
+        self.facts["frames"] = len(self.frames)
+
+    def _open(self, source: Source, writing: Writing) -> None:
+        self.facts |= _facts(source.path, writing.limits)
+        opening = open_image(source.path, writing.limits)
+        self._file = self._stack.enter_context(opening)
+        all_frames = self._file.frames
+        frames = all_frames if source.frames is None else source.frames
+        if not all_frames or frames[-1] not in all_frames:
+            reason = f"{len(all_frames)} images, so none has the number {frames[-1:]}"
+            raise ImageReadError(source.path, reason)
+        self.digits = len(str(frames[-1])) if len(frames) > 1 else 0
+        where = (writing.folder, source.output_name, source.path)
+        self.files = SourceFiles(*where, self._file.kind, writing.formats)
+        self.frames = frames
+        if len(frames) == 1:
+            self.first = self.read(frames)
+            self._stack.close()
+
+    def read(self, frames: Sequence[int]) -> list[Read]:
+        """Reads images; in order it is fastest."""
+        return [self._read(frame) for frame in frames]
+
+    def _read(self, frame: int) -> Read:
+        try:
+            picture = self._file.read(frame)
+        except ImageReadError as error:
+            if len(self.frames) == 1:
+                raise
+            return Read(frame, error=error.reason)
+        height, width, channels = self._size
+        array = picture.array((height, width), channels, self._values)
+        return Read(frame, picture, array)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._stack.close()
+
+
+def explain_sources(
+    chunks: Iterable[Sequence[tuple[Source, int]]],
+    explainer: Explainer,
+    writing: Writing,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Record]]:
+    """Explains sources and writes what is asked for.
+
+    Args:
+        chunks: Lists of (source, number of its images that are done, 0 for none).
+        explainer: The networks.
+        writing: What to write, and where.
+        stop: Asked after each batch whether to end early.
+
+    Yields:
+        The records of one source, when its files are written; in order.
+
+    Raises:
+        OSError: If a file cannot be written (disk full, read-only folder).
+    """
+    stream = _Stream(explainer, writing)
+    try:
+        yield from stream.run(chunks, stop)
+    finally:
+        stream.close()
+
+
+class _Stream:
+    """The threads, and what is between them."""
+
+    def __init__(self, explainer: Explainer, writing: Writing):
+        self._explainer, self._writing = explainer, writing
+        self._size = (*explainer.size, explainer.channels)
+        self._readers, self._writers = (
+            ThreadPoolExecutor(READERS, "read"),
+            ThreadPoolExecutor(WRITERS, "write"),
+        )
+        self._room = BoundedSemaphore(2 * explainer.batch_size)  # images to be written
+        self._finishing: deque[Future] = deque()  # records of sources, in order
+        self._open: list[Opened] = []
+
+    def run(self, chunks, stop) -> Iterator[list[Record]]:
+        for batch in self._batches(self._images(chunks)):
+            self._explain(batch)
+            while self._finishing and self._finishing[0].done():
+                yield self._finishing.popleft().result()
+            if stop():
+                break
+        while self._finishing:
+            yield self._finishing.popleft().result()
+
+    def close(self) -> None:
+        """Ends the threads; what was not finished leaves nothing behind."""
+        for pool in (self._readers, self._writers):
+            pool.shutdown(cancel_futures=True)
+        for opened in self._open:
+            opened.close()
+            opened.files.discard()
+
+    # ------------------------------------------------------------------------- reading
+
+    def _images(self, chunks) -> Iterator[tuple[int, Opened, Read]]:
+        """Yields (number, source, image); the number is that of its place."""
+        number, places = 0, self._explainer.batch_size
+        for is_first, done, opening in self._ahead(chunks):
+            if is_first:
+                number = -(-number // places) * places
+            if opening is None:
+                number += done
+                continue
+            opened = opening.result()
+            if opened.error is not None:
+                self._finishing.append(_now([opened.facts | {"error": opened.error}]))
+                continue
+            self._open.append(opened)
+            for read in self._in_blocks(opened):
+                yield number, opened, read
+                number += 1
+
+    def _ahead(self, chunks) -> Iterator[tuple[bool, int, Future | None]]:
+        """Opens the next sources while others are worked on."""
+        waiting: deque = deque()
+        for chunk in chunks:
+            for position, (source, done) in enumerate(chunk):
+                opening = None if done else self._submit_open(source)
+                waiting.append((position == 0, done, opening))
+                if len(waiting) > 2 * self._explainer.batch_size:
+                    yield waiting.popleft()
+        yield from waiting
+
+    def _submit_open(self, source: Source) -> Future:
+        return self._readers.submit(Opened, source, self._size, self._writing)
+
+    def _in_blocks(self, opened: Opened) -> Iterator[Read]:
+        """Reads the images of a file in order, some ahead."""
+        if opened.first is not None:
+            yield from opened.first
+            return
+        size, frames = self._explainer.batch_size, opened.frames
+        blocks = [frames[at : at + size] for at in range(0, len(frames), size)]
+        reading = self._readers.submit(opened.read, blocks[0])
+        for block in [*blocks[1:], None]:
+            images = reading.result()
+            if block is not None:
+                reading = self._readers.submit(opened.read, block)
+            yield from images
+        opened.close()
+
+    def _batches(self, images) -> Iterator[list[tuple[int, Opened, Read]]]:
+        batch, places = [], self._explainer.batch_size
+        for image in images:
+            if batch and image[0] // places != batch[0][0] // places:
+                yield batch
+                batch = []
+            batch.append(image)
+        if batch:
+            yield batch
+
+    # ------------------------------------------------------------ explaining, writing
+
+    def _explain(self, batch: list[tuple[int, Opened, Read]]) -> None:
+        places = self._explainer.batch_size
+        images = np.zeros((places, *self._size), np.float32)
+        for number, _, read in batch:
+            if read.array is not None:
+                images[number % places] = read.array
+        explained = self._explainer(images)
+        for number, opened, read in batch:
+            facts = opened.facts | {"frame": read.frame}
+            part = _now(facts | {"error": read.error})
+            if read.error is None:
+                part = self._submit_write(
+                    opened, read, facts, explained, number % places
+                )
+            opened.parts.append(part)
+            if len(opened.parts) == len(opened.frames):
+                self._finishing.append(self._writers.submit(self._finish, opened))
+
+    def _submit_write(
+        self, opened: Opened, read: Read, facts: Record, explained: Explained, row: int
+    ) -> Future:
+        maps = {name: values[row] for name, values in explained.maps.items()}
+        endless = [
+            name for name, values in maps.items() if not np.isfinite(values).all()
+        ]
+        if endless:
+            reason = f"the map of {endless[0]} is not finite: the model overflows"
+            return _now(facts | {"error": reason})
+        predicted = int(explained.classes[row])
+        chosen = self._writing.class_index
+        image = Image(
+            read.frame,
+            read.picture,
+            maps,
+            predicted if chosen is None else chosen,
+            self._name(predicted if chosen is None else chosen),
+        )
+        facts = facts | {
+            "class": predicted,
+            "class_name": self._name(predicted),
+            "probability": _rounded(explained.probabilities[row]),
+            "explained": image.class_index,
+            "range": {
+                name: [_rounded(values.min()), _rounded(values.max())]
+                for name, values in maps.items()
+            },
+        }
+        self._room.acquire()
+        return self._writers.submit(self._write, opened, image, facts)
+
+    def _write(self, opened: Opened, image: Image, facts: Record) -> Record:
+        try:
+            return facts | {"files": opened.files.add(image, opened.digits)}
+        except (ValueError, OSError) as error:
+            return _without_result(facts, error)
+        finally:
+            self._room.release()
+
+    def _finish(self, opened: Opened) -> list[Record]:
+        """Waits for the source's images, which other threads write already."""
+        records = [part.result() for part in opened.parts]
+        try:
+            files = opened.files.close()
+        except (ValueError, OSError) as error:
+            records = [_without_result(record, error) for record in records]
+        else:
+            for record in records:
+                if "files" in record:
+                    record["files"] += files
+        self._open.remove(opened)
+        return records
+
+    def _name(self, class_index: int) -> str | None:
+        names = self._writing.class_names
+        return None if names is None else names[class_index]
+
+
+def _facts(path: Path, limits: Limits) -> Record:
+    try:
+        status = path.stat()
+        is_read = path.is_file() and status.st_size <= limits.max_bytes
+        digest = sha256(path) if is_read else None
+    except OSError as error:
+        raise ImageReadError(path, error.strerror or "cannot be read") from error
+    sizes = {"bytes": status.st_size, "modified": status.st_mtime_ns}
+    return {"sha256": digest, **sizes}
+
+
+def _without_result(facts: Record, error: Exception) -> Record:
+    """The record of an image that cannot be written; raises what all would meet."""
+    if isinstance(error, OSError) and error.errno not in _OF_THE_FILE:
+        raise error
+    keys = ("source", "frames", "sha256", "bytes", "modified", "frame")
+    reason = error.reason if isinstance(error, ImageReadError) else str(error)
+    return {key: facts[key] for key in keys if key in facts} | {"error": reason}
+
+
+def _rounded(number: float) -> float:
+    """Float32 has seven digits."""
+    return float(f"{number:.7g}")
+
+
+def _now(value: object) -> Future:
+    """A future that is there already."""
+    future: Future = Future()
+    future.set_result(value)
+    return future
