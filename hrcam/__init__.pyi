@@ -5,12 +5,14 @@ from . import deconvnet as deconvnet
 from . import evaluation as evaluation
 from . import faithfulness as faithfulness
 from . import graph as graph
+from . import imaging as imaging
 from . import layer_analysis as layer_analysis
 from . import maps as maps
 from . import methods as methods
 from . import metrics as metrics
 from . import plots as plots
 from . import regions as regions
+from . import runner as runner
 from . import sanity as sanity
 from . import separation as separation
 from . import serving as serving
@@ -44,6 +46,7 @@ from .maps import refine_cam as refine_cam
 from .maps import score_cam as score_cam
 from .normalize import min_max_normalize as min_max_normalize
 from .report.heatmap_callback import HeatmapCallback as HeatmapCallback
+from .runner import explain_files as explain_files
 from .saving import load_model as load_model
 from .serving import export_saved_model as export_saved_model
 from .training import PooledFeatures as PooledFeatures

@@ -129,6 +129,8 @@ NUMPY_ONLY = [
     "hrcam.report.shortcuts",
     "hrcam.shortcuts",
     "hrcam.maps.controls",
+    "hrcam.imaging",
+    *(f"hrcam.imaging.{path.stem}" for path in (ROOT / "imaging").glob("[a-z_]*.py")),
     "hrcam.datasets._files",
     "hrcam.datasets._polygons",
     "hrcam.datasets._table",

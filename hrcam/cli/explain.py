@@ -245,6 +245,11 @@ def _report(done, out: Path) -> None:
     ]
     if done.left_out:
         lines.append(f"Left out: {done.left_out} files of folders that are no images")
+    if done.blank:
+        lines.append(
+            f"{done.blank} maps have no positive value: nothing in those images argues "
+            "for the class; their pictures show the least negative place"
+        )
     if done.set_aside:
         lines.append(f"Set aside: {len(done.set_aside)} that cannot be explained")
     listed = [*done.set_aside.items()][:MOST_LISTED]

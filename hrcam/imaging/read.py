@@ -174,7 +174,7 @@ def _reasons(path: Path) -> Iterator[None]:
 
     Damaged and hostile files make decoders raise almost anything, so that all of
     `Exception` is meant. The messages of those could hold a header's values: only
-    their type is told.
+    their type is told, and they are no part of the traceback.
     """
     try:
         yield
@@ -183,10 +183,10 @@ def _reasons(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise ImageReadError(path, "missing") from None
     except OSError as error:
-        raise ImageReadError(path, error.strerror or "damaged or cut off") from error
+        raise ImageReadError(path, error.strerror or "damaged or cut off") from None
     except Exception as error:
         reason = f"damaged, or of a kind that is not known ({type(error).__name__})"
-        raise ImageReadError(path, reason) from error
+        raise ImageReadError(path, reason) from None
 
 
 def _kind(path: Path, limits: Limits) -> str:

@@ -31,6 +31,7 @@ class Progress(NamedTuple):
         images: Images that this run has explained.
         set_aside: Files and images that could not be explained, and why, by name.
         left_out: Files of folders that are of no known kind.
+        blank: Maps without a positive value: nothing argues for the class.
     """
 
     sources: int
@@ -38,6 +39,7 @@ class Progress(NamedTuple):
     images: int
     set_aside: dict[str, str]
     left_out: int
+    blank: int
 
 
 def explain_files(
@@ -153,7 +155,7 @@ class _State:
 
     def __init__(self, sources: list[Source], left_out: int):
         self._total, self._left_out = len(sources), left_out
-        self._sources, self._images, self._aside = 0, 0, {}
+        self._sources, self._images, self._aside, self._blank = 0, 0, {}, 0
 
     def skip(self, records: Sequence[Record]) -> None:
         """Counts a source that was done before."""
@@ -168,10 +170,12 @@ class _State:
 
     def progress(self) -> Progress:
         counts = (self._sources, self._total, self._images)
-        return Progress(*counts, self._aside, self._left_out)
+        return Progress(*counts, self._aside, self._left_out, self._blank)
 
     def _note(self, records: Sequence[Record]) -> None:
         for record in records:
+            ranges = record.get("range", {}).values()
+            self._blank += sum(highest <= 0 for _, highest in ranges)
             if "error" in record:
                 several = record["frames"] > 1
                 frame = f"#{record['frame']}" if several else ""
