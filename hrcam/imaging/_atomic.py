@@ -20,14 +20,14 @@ def whole_file(target: Path) -> Iterator[Path]:
         target: The file; its folder is made where it does not exist.
 
     Yields:
-        A path in the same folder, with the same suffixes.
+        A path in the same folder, with the same end of the name.
 
     Raises:
         OSError: If the disk is full, say; nothing unfinished is left then.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    suffixes = "".join(target.suffixes[-2:])
+    suffixes = "".join(target.suffixes[-2:])[-16:]  # a name has 255 bytes at most
     unfinished = target.parent / f"{TEMPORARY}{uuid.uuid4().hex[:12]}{suffixes}"
     try:
         yield unfinished

@@ -32,7 +32,7 @@ def add_functional_groups(
         macro
         for macro in MACROS
         if macro != "PlanePositionSequence"
-        and all(True or place[macro] == places[0][macro] for place in places)
+        and all(place[macro] == places[0][macro] for place in places)
     }
     shared = derived.SharedFunctionalGroupsSequence[0]
     for macro in MACROS:

@@ -14,114 +14,19 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from pathlib import Path
 from threading import BoundedSemaphore
-from typing import NamedTuple
 
 import numpy as np
 
-from hrcam.imaging.picture import ImageReadError, Picture, Values
-from hrcam.imaging.read import Limits, open_image
+from hrcam.imaging.picture import ImageReadError
 from hrcam.runner.explainer import Explained, Explainer
 from hrcam.runner.manifest import Record
-from hrcam.runner.outputs import Image, SourceFiles
+from hrcam.runner.opened import Opened, Read, Writing
+from hrcam.runner.outputs import Image
 from hrcam.runner.sources import Source
-from hrcam.saving import sha256
 
 READERS = WRITERS = 3
 _OF_THE_FILE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # no matter of the disk
-
-
-class Writing(NamedTuple):
-    """What is written, and how files become images.
-
-    Attributes:
-        folder: Where.
-        formats: Of `outputs.FORMATS`.
-        class_names: One a class; `None`: not known.
-        class_index: The class to explain; `None`: the predicted one.
-        values: Which values of a file are black and white; `Picture.unit_range`.
-        limits: What a file may ask for.
-    """
-
-    folder: Path
-    formats: tuple[str, ...]
-    class_names: tuple[str, ...] | None
-    class_index: int | None
-    values: Values
-    limits: Limits
-
-
-class Read(NamedTuple):
-    """One image that was read, or why it could not be."""
-
-    frame: int
-    picture: Picture | None = None
-    array: np.ndarray | None = None
-    error: str | None = None
-
-
-class Opened:
-    """A source while it is worked on.
-
-    Attributes:
-        facts: How its records begin.
-        frames: The images to explain.
-        digits: Of their numbers in the names of files; 0: the only one of its file.
-        error: Why it could not be opened.
-        first: Its images, if they were read at once.
-        files: What is written of it.
-        parts: Records of its images, or what will be records.
-    """
-
-    def __init__(self, source: Source, size: tuple, writing: Writing):
-        """Opens it, and reads it if it has one image."""
-        self._size, self._values, self._stack = size, writing.values, ExitStack()
-        self.facts, self.error, self.first = {"source": source.name}, None, None
-        self.frames, self.parts = range(0), []
-        try:
-            self._open(source, writing)
-        except ImageReadError as error:
-            self._stack.close()
-            self.error, self.frames = error.reason, range(0)
-        self.facts["frames"] = len(self.frames)
-
-    def _open(self, source: Source, writing: Writing) -> None:
-        self.facts |= _facts(source.path, writing.limits)
-        opening = open_image(source.path, writing.limits)
-        self._file = self._stack.enter_context(opening)
-        all_frames = self._file.frames
-        frames = all_frames if source.frames is None else source.frames
-        if not all_frames or frames[-1] not in all_frames:
-            reason = f"{len(all_frames)} images, so none has the number {frames[-1:]}"
-            raise ImageReadError(source.path, reason)
-        self.digits = len(str(frames[-1])) if len(frames) > 1 else 0
-        where = (writing.folder, source.output_name, source.path)
-        self.files = SourceFiles(*where, self._file.kind, writing.formats)
-        self.frames = frames
-        if len(frames) == 1:
-            self.first = self.read(frames)
-            self._stack.close()
-
-    def read(self, frames: Sequence[int]) -> list[Read]:
-        """Reads images; in order it is fastest."""
-        return [self._read(frame) for frame in frames]
-
-    def _read(self, frame: int) -> Read:
-        try:
-            picture = self._file.read(frame)
-        except ImageReadError as error:
-            if len(self.frames) == 1:
-                raise
-            return Read(frame, error=error.reason)
-        height, width, channels = self._size
-        array = picture.array((height, width), channels, self._values)
-        return Read(frame, picture, array)
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._stack.close()
 
 
 def explain_sources(
@@ -319,17 +224,6 @@ class _Stream:
     def _name(self, class_index: int) -> str | None:
         names = self._writing.class_names
         return None if names is None else names[class_index]
-
-
-def _facts(path: Path, limits: Limits) -> Record:
-    try:
-        status = path.stat()
-        is_read = path.is_file() and status.st_size <= limits.max_bytes
-        digest = sha256(path) if is_read else None
-    except OSError as error:
-        raise ImageReadError(path, error.strerror or "cannot be read") from error
-    sizes = {"bytes": status.st_size, "modified": status.st_mtime_ns}
-    return {"sha256": digest, **sizes}
 
 
 def _without_result(facts: Record, error: Exception) -> Record:
