@@ -132,9 +132,13 @@ def test_unfinished_file_leaves_the_old_one(tmp_path, error):
     target = tmp_path / "a.txt"
     write_whole(target, b"old")
 
-    with pytest.raises(error), whole_file(target) as unfinished:
-        unfinished.write_bytes(b"ne")
-        raise error
+    def write_half():
+        with whole_file(target) as unfinished:
+            unfinished.write_bytes(b"ne")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
 
     assert target.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

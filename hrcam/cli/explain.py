@@ -240,9 +240,7 @@ def _full(error: OSError, out: Path) -> OSError:
 
 
 def _report(done, out: Path) -> None:
-    lines = [
-        f"{done.sources} of {done.total} files, {done.images} images explained now"
-    ]
+    lines = [f"{done.sources} of {done.total} files; {done.images} images in this run"]
     if done.left_out:
         lines.append(f"Left out: {done.left_out} files of folders that are no images")
     if done.blank:

@@ -75,8 +75,10 @@ class Opened:
         self._file = self._stack.enter_context(opening)
         all_frames = self._file.frames
         frames = all_frames if source.frames is None else source.frames
-        if not all_frames or frames[-1] not in all_frames:
-            reason = f"{len(all_frames)} images, so none has the number {frames[-1:]}"
+        if not frames or frames[-1] not in all_frames:
+            asked = f"{frames[0]} to {frames[-1]}" if len(frames) > 1 else frames[0]
+            count = len(all_frames)
+            reason = f"{count} images, numbered from 0; asked for {asked}"
             raise ImageReadError(source.path, reason)
         self.digits = len(str(frames[-1])) if len(frames) > 1 else 0
         where = (writing.folder, source.output_name, source.path)
