@@ -4,6 +4,9 @@ Run: python examples/neuromelanin.py --simulate --base small
  or: python examples/neuromelanin.py --data-dir slices --table slices.csv
      --box 0.3 0.25 0.7 0.65 --weights imagenet
 
+The slices are PNG, JPEG or TIFF files, or the scanner's: DICOM, and NIfTI volumes of
+which the CSV's column `slice` names some or, empty, all (see the loader).
+
 Trains a base model and the HR-CAM head on slices that are cut to the brain-stem and
 augmented ten-fold, and tests on other subjects (25 of 80, as in the paper). With
 `--simulate` (see `hrcam.datasets.phantom`) the structures are known: maps are scored
@@ -135,7 +138,7 @@ def load(args) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
         args.data_dir, args.table, class_names=CLASS_NAMES
     )
     table, unreadable = hrcam.datasets.drop_unreadable(table)
-    for path, reason in unreadable.items():
+    for path, reason in unreadable.items():  # of a volume: scan.nii.gz#12
         print(f"Left out {path.name}: {reason}")
     left, top, right, bottom = args.box  # load so large that the box has our size
     size = [round(args.image_size / side) for side in (bottom - top, right - left)]

@@ -247,6 +247,17 @@ def test_low_values_are_white():
     np.testing.assert_allclose(picture.unit_range((0, 200)), [[1, 0.5], [0, 0]])
 
 
+@pytest.mark.parametrize("low", [1e6, 0.0, -1e30])
+@pytest.mark.parametrize("width", [0.01, 1e-50, 1e30])
+def test_narrow_and_wide_ranges_of_floats(low, width):
+    """In float32 their ends would be equal, or their difference infinite."""
+    pixels = np.array([[low, low + width]])
+    picture = Picture(pixels, pixels.min(), pixels.max())
+
+    expected = [0, 0] if low + width == low else [0, 1]
+    assert picture.unit_range().tolist() == [expected]
+
+
 def test_constant_picture_is_black():
     assert Picture(np.full((2, 2), 7.0), 7.0, 7.0).unit_range().tolist() == [[0, 0]] * 2
 

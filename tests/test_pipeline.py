@@ -1,11 +1,17 @@
+import re
+import shutil
+
 import cv2
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 import tensorflow as tf
 
 from hrcam.datasets import (
     Augmentation,
     ImageTable,
+    _reader,
     augment_batch,
     drop_unreadable,
     image_dataset,
@@ -280,6 +286,157 @@ def test_drop_unreadable_gives_reasons(tmp_path, table):
     for path in bad:  # the pipeline agrees
         with pytest.raises((ValueError, FileNotFoundError), match=path.name):
             load_images([table.paths[0], path], 4)
+
+
+# ------------------------------------------------------------ TIFF, DICOM and NIfTI
+
+
+def save_volume(path, values):
+    """Stored so that slice k is shown as `values[:, :, k]`, from A and from R."""
+    stored = np.asarray(values).transpose(1, 0, 2)
+    nibabel.save(nibabel.Nifti1Image(stored, np.diag((-1, -1, 1, 1))), path)
+    return path
+
+
+@pytest.fixture
+def scans(tmp_path, table):
+    """PNG, two slices of a volume, TIFF, DICOM twice: with suffix and without."""
+    values = np.arange(36).reshape(3, 4, 3).astype(np.int16)
+    save_volume(tmp_path / "scan.nii.gz", values)
+    levels = np.array([[0, 1], [30001, 65535]], np.uint16)
+    write(tmp_path / "image.tif", levels)
+    for name in ("ct.dcm", "IM_0001"):
+        shutil.copy(pydicom.data.get_testdata_file("CT_small.dcm"), tmp_path / name)
+    names = ("scan.nii.gz#2", "scan.nii.gz#0", "image.tif", "ct.dcm", "IM_0001")
+    return make_table([table.paths[3], *(tmp_path / name for name in names)])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_slice_has_the_scale_of_its_volume(tmp_path, channels):
+    values = np.arange(36).reshape(3, 4, 3).astype(np.int16)
+    path = save_volume(tmp_path / "scan.nii", values)
+
+    images = load_images([f"{path}#2", f"{path}#0"], (3, 4), channels)
+
+    # Slice 2 is 2, 5, ..., 35 and slice 0 is 0, 3, ..., 33 of 0 to 35.
+    for channel in range(channels):
+        np.testing.assert_allclose(
+            images[0, ..., channel], values[..., 2] / 35, rtol=1e-6
+        )
+        np.testing.assert_allclose(
+            images[1, ..., channel], values[..., 0] / 35, rtol=1e-6
+        )
+
+
+def test_dicom_has_the_scale_of_its_bits(scans):
+    image = load_images(scans.paths[4:5], 128, 1)[0, ..., 0]
+
+    stored = pydicom.dcmread(scans.paths[4]).pixel_array  # 16 bits with a sign
+    np.testing.assert_allclose(image, (stored + 32768.0) / 65535, atol=1e-6)
+    assert len(np.unique(image)) > 256
+
+
+def test_tiff_keeps_its_levels(scans):
+    np.testing.assert_allclose(
+        load_images(scans.paths[3:4], 2, 1)[0, ..., 0],
+        np.array([[0, 1], [30001, 65535]]) / 65535,
+        rtol=1e-6,
+    )
+
+
+def test_kinds_of_files_are_mixed(scans):
+    """One array, one dataset; each image as when it is alone."""
+    together = load_images(scans, 5, 1)
+    images, labels = batches(image_dataset(scans, 5, channels=1, batch_size=4))
+
+    np.testing.assert_array_equal(images, together)
+    assert labels.tolist() == list(range(6))
+    for image, path in zip(together, scans.paths, strict=True):
+        np.testing.assert_array_equal(image, load_images([path], 5, 1)[0])
+    np.testing.assert_array_equal(together[4], together[5])
+    readable, reasons = drop_unreadable(scans)
+    assert (readable.paths, reasons) == (scans.paths, {})
+
+
+def test_shuffled_and_augmented_scans(scans):
+    dataset = image_dataset(scans, 8, channels=1, shuffle=True)
+    images, labels = batches(dataset)
+
+    np.testing.assert_array_equal(images, load_images(scans, 8, 1)[labels])
+    changed = image_dataset(scans, 8, channels=1, augment=ALL)
+    assert batches(changed)[0].shape == (6, 8, 8, 1)
+
+
+def test_python_is_only_in_the_graph_that_needs_it(table, scans):
+    def operations(paths):
+        read = tf.function(_reader.reader(paths))
+        graph = read.get_concrete_function(tf.TensorSpec((), tf.int64)).graph
+        graph = graph.as_graph_def()
+        return [node.op for f in graph.library.function for node in f.node_def]
+
+    assert not any("PyFunc" in op for op in operations(table.paths))
+    assert any("PyFunc" in op for op in operations(scans.paths))
+
+
+def test_a_volume_is_opened_once_for_slices_in_order(tmp_path, monkeypatch):
+    values = np.arange(3 * 4 * 40).reshape(3, 4, 40).astype(np.int16)
+    path = save_volume(tmp_path / "scan.nii.gz", values)
+    opened = []
+    original = _reader.open_image
+    monkeypatch.setattr(
+        _reader, "open_image", lambda p: opened.append(p) or original(p)
+    )
+    reader = _reader._OpenFile()
+
+    slices = [reader.read(f"{path}#{k}".encode())[..., 0] for k in range(40)]
+
+    np.testing.assert_allclose(np.stack(slices, -1), values / values.max(), rtol=1e-6)
+    assert opened == [path]
+    save_volume(path, values[..., :2] + 7)  # another file under the name
+    assert reader.read(f"{path}#1".encode()).max() == 1
+    assert len(opened) == 2
+
+
+def test_masks_of_a_volume(tmp_path):
+    inside = np.zeros((2, 3, 2), np.uint8)
+    inside[0, 1, 1] = 1
+    path = save_volume(tmp_path / "mask.nii", inside)
+
+    masks = load_masks(make_table("ab", [f"{path}#0", f"{path}#1"]), (2, 3))
+
+    np.testing.assert_array_equal(masks, np.moveaxis(inside, -1, 0) > 0)
+
+
+def test_scans_that_cannot_be_read(tmp_path, table):
+    volume = save_volume(tmp_path / "scan.nii", np.full((2, 2, 2), [1.0, np.nan]))
+    (tmp_path / "cut.nii").write_bytes(volume.read_bytes()[:360])
+    (tmp_path / "text.dcm").write_text("not an image at all")
+    (tmp_path / "empty.dcm").touch()
+    reasons = {
+        "scan.nii": "2 images, where one is wanted.*scan.nii#0",
+        "scan.nii#1": "4 values of slice 1 are NaN",
+        "scan.nii#2": "no image 2; it has 2",
+        "scan.nii#1:1": "start < stop",
+        "cut.nii": "cut off",
+        "none.nii#3": "missing",
+        "text.dcm": "DICOM",
+        "empty.dcm": "empty",
+    }
+    bad = [tmp_path / name for name in reasons]
+
+    readable, dropped = drop_unreadable(
+        make_table([table.paths[0], *bad[:4], volume.with_name("scan.nii#0"), *bad[4:]])
+    )
+
+    assert readable.paths == [table.paths[0], tmp_path / "scan.nii#0"]
+    assert list(dropped) == bad
+    for path, expected in zip(bad, reasons.values(), strict=True):
+        assert re.search(expected, dropped[path])
+        with pytest.raises((ValueError, FileNotFoundError), match=expected):
+            load_images([table.paths[0], path], 4)
+        if not path.name.startswith(("none", "scan.nii#1:")):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+                batches(image_dataset(make_table([table.paths[0], path]), 4))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+from hrcam.imaging.read import DICOM_SUFFIXES
+
+# Files of one image, as a rule; a NIfTI volume is many (`scan.nii.gz#12`).
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", *DICOM_SUFFIXES)
 
 
 def present(root: Path, name: str, source: str) -> Path:

@@ -1,11 +1,10 @@
 """From a table of image files to arrays and `tf.data`: decode and resize.
 
-How a file becomes pixels is in `_decode`. Masks: nearest, without antialiasing.
+How a file becomes pixels is in `_reader`. Masks: nearest, without antialiasing.
 
 Random changes are elsewhere (`_augment`).
 """
 
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from hrcam.datasets._augment import Augmentation, check_augment, draw_changes, transform
-from hrcam.datasets._decode import decode, fit
+from hrcam.datasets._decode import fit
+from hrcam.datasets._reader import reader, why_unreadable
 from hrcam.datasets._table import ImageTable
+from hrcam.imaging import parse_address
 
 
 def image_dataset(
@@ -59,10 +60,10 @@ def image_dataset(
     _check_files(table.paths)
     augment = Augmentation() if augment is None else augment
     check_augment(augment)
-    paths, labels = _strings(table.paths), tf.constant(table.labels)
+    read, labels = reader(table.paths), tf.constant(table.labels)
 
     def load(row, draws):
-        return _load(paths[row], size, channels), labels[row], draws
+        return fit(read(row), size, channels), labels[row], draws
 
     def finish(images, batch_labels, draws):
         return transform(images, draws, augment), batch_labels
@@ -81,7 +82,8 @@ def load_images(
     """Decodes images into one array, in their order.
 
     Args:
-        table_or_paths: A table, or image files.
+        table_or_paths: A table, or image files; `file#number` is one image of a file
+            with several.
         image_size: Side in pixels, or (height, width).
         channels: 1 or 3.
 
@@ -97,7 +99,7 @@ def load_images(
     is_table = isinstance(table_or_paths, ImageTable)
     paths = table_or_paths.paths if is_table else [Path(p) for p in table_or_paths]
     _check_files(paths)
-    return _decode_all(paths, (*size, channels), lambda p: _load(p, size, channels))
+    return _decode_all(paths, (*size, channels), lambda x: fit(x, size, channels))
 
 
 def load_masks(table: ImageTable, image_size: int | tuple[int, int]) -> np.ndarray:
@@ -125,7 +127,7 @@ def load_masks(table: ImageTable, image_size: int | tuple[int, int]) -> np.ndarr
         return masks
     paths = [table.mask_paths[row] for row in rows]
     _check_files(paths)
-    levels = _decode_all(paths, (*size, 2), lambda path: _load_mask(path, size))
+    levels = _decode_all(paths, (*size, 2), lambda pixels: _fit_mask(pixels, size))
     peak = levels[:, 0, 0, 1]  # of the file, before the resize
     faint = [str(p) for p, top in zip(paths, peak, strict=True) if 0 < top <= 0.5]
     if faint:
@@ -149,42 +151,26 @@ def drop_unreadable(table: ImageTable) -> tuple[ImageTable, dict[Path, str]]:
         file: missing, empty, or the decoder's message (truncated, not an image).
     """
     with ThreadPoolExecutor() as pool:
-        reasons = list(pool.map(_why_unreadable, table.paths))
+        reasons = list(pool.map(why_unreadable, table.paths))
     readable = np.array([reason is None for reason in reasons], bool)
     named = zip(table.paths, reasons, strict=True)
     return table.select(readable), {path: why for path, why in named if why}
 
 
-def _why_unreadable(path: Path) -> str | None:
-    if not path.is_file():
-        return "missing"
-    data = path.read_bytes()
-    if not data:
-        return "empty"
-    try:
-        decode(tf.constant(data))
-    except tf.errors.OpError as error:
-        return re.sub(r"^\{\{.*?\}\} ", "", error.message.split(" [Op:")[0])
-    return None
-
-
-def _load(path: tf.Tensor, size: tuple[int, int], channels: int) -> tf.Tensor:
-    """Returns float32 (height, width, channels) in [0, 1]."""
-    return fit(decode(tf.io.read_file(path)), size, channels)
-
-
-def _load_mask(path: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+def _fit_mask(pixels: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Returns (height, width, 2): 1 inside and 0 outside; the file's highest value."""
-    level = tf.reduce_max(decode(tf.io.read_file(path)), axis=-1, keepdims=True)
+    level = tf.reduce_max(pixels, axis=-1, keepdims=True)
     inside = tf.image.resize(tf.cast(level > 0.5, tf.float32), size, method="nearest")
     return tf.concat([inside, tf.fill((*size, 1), tf.reduce_max(level))], axis=-1)
 
 
-def _decode_all(paths: list[Path], shape: tuple, load) -> np.ndarray:
+def _decode_all(paths: list[Path], shape: tuple, finish) -> np.ndarray:
     """Returns float32 (n, *shape): one allocation, filled as the files arrive."""
     arrays = np.empty((len(paths), *shape), np.float32)
-    files = tf.data.Dataset.from_tensor_slices(_strings(paths))
-    files = files.map(load, tf.data.AUTOTUNE, deterministic=True)
+    read = reader(paths)
+    files = tf.data.Dataset.range(len(paths)).map(
+        lambda row: finish(read(row)), tf.data.AUTOTUNE, deterministic=True
+    )
     row = -1
     try:
         for row, array in enumerate(files.prefetch(tf.data.AUTOTUNE)):
@@ -192,7 +178,7 @@ def _decode_all(paths: list[Path], shape: tuple, load) -> np.ndarray:
     except tf.errors.InvalidArgumentError as error:  # the order is kept: the next one
         raise ValueError(
             f"Every file must be a readable image. Received: {paths[row + 1]} "
-            f"({_why_unreadable(paths[row + 1])}). `drop_unreadable` sets such aside"
+            f"({why_unreadable(paths[row + 1])}). `drop_unreadable` sets such aside"
         ) from error
     return arrays
 
@@ -213,14 +199,10 @@ def _rows(count: int, shuffle: bool, seed: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensors(0).flat_map(epoch_rows)
 
 
-def _strings(paths: Sequence[Path]) -> tf.Tensor:
-    return tf.constant([str(path) for path in paths], tf.string)
-
-
 def _check_files(paths: Sequence[Path]) -> None:
     if not len(paths):
         raise ValueError("At least one image is needed. Received: none")
-    missing = [str(path) for path in paths if not Path(path).is_file()]
+    missing = [str(path) for path in paths if not parse_address(path).path.is_file()]
     if missing:
         raise FileNotFoundError(
             f"Expected {len(paths)} files. Received: {len(missing)} missing, first "

@@ -24,8 +24,9 @@ def folder(
     """Lists the images of a folder with one sub-folder a class.
 
     Args:
-        root: The folder of the class folders. Images (.jpg, .jpeg, .png, .bmp) may
-            be nested below these.
+        root: The folder of the class folders. Images (.jpg, .jpeg, .png, .bmp, .tif,
+            .tiff, .dcm, .dicom, .ima) may be nested below these. NIfTI volumes are not
+            taken: name their slices in a CSV (`csv_table`), as `scan.nii.gz#12`.
         class_names: Class folders in the order of their labels; others are set
             aside. Default: all, sorted by name.
         group_of: Gives the group (patient, lesion) of an image by its path, such as

@@ -4,8 +4,25 @@ The substantia nigra is bright in these images and fades in Parkinson's disease.
 et al. (2021) train on slices of 55 subjects and test on those of 25 (377 and 171
 slices), cut to a box around the brain-stem, each slice augmented ten-fold. Their images
 are not public, and no other set is known to us in this form; so this is a loader for
-images of your own: a folder of 2-D slices and a CSV. `neuromelanin_phantom` simulates
-such slices.
+images of your own: a folder of slices or volumes and a CSV. `neuromelanin_phantom`
+simulates such slices.
+
+**Scanner files.** PNG, JPEG, BMP and TIFF are read as they are; of NIfTI volumes and of
+DICOM files with several frames the CSV's column `slice` says which slices are meant:
+
+    file,subject,label,slice
+    s1.nii.gz,s1,control,10:14
+    s2.nii.gz,s2,patient,11
+    s3.nii.gz,s3,patient,
+    s4/IM_0012.dcm,s4,control,
+
+slices 10 to 13 of the first, one of the second, every axial slice of the third. They
+are counted from 0, as viewers of NIfTI do; only headers are read here.
+
+**One scale.** Black (0) and white (1) are those of a volume's lowest and highest value
+for NIfTI, of the stored bits for DICOM, and of the file's type for the others. A set
+that mixes kinds mixes scales, and a network could tell the classes by them: convert to
+one kind first.
 
 **The box** is not part of the table: load the slices, then `crop` them. Its sides are
 fractions of width and height, so it means the same at every size.
@@ -14,6 +31,7 @@ The data are of patients: what may be done with them is yours to know. Nothing i
 downloaded here.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +40,12 @@ import numpy as np
 
 from hrcam.datasets._files import IMAGE_SUFFIXES, read_csv, warn_set_aside
 from hrcam.datasets._table import ImageTable
+from hrcam.imaging import ImageReadError, open_image, parse_address
+from hrcam.imaging.read import NIFTI_SUFFIXES
 
-NOT_YET = {".dcm": "DICOM", ".ima": "DICOM", ".nii": "NIfTI", ".nii.gz": "NIfTI"}
 COLUMNS = ("file", "subject", "label")
+SUFFIXES = (*IMAGE_SUFFIXES, *NIFTI_SUFFIXES)
+ONE_IMAGE = (".jpg", ".jpeg", ".png", ".bmp")  # not opened to count their images
 
 
 def neuromelanin(
@@ -36,26 +57,29 @@ def neuromelanin(
     """Lists axial slices by a CSV.
 
     Args:
-        root: The folder of the slices (.png, .jpg, .jpeg, .bmp; nested or not) and
-            the CSV.
+        root: The folder of the files (PNG, JPEG, BMP, TIFF, DICOM, NIfTI; nested or
+            not) and the CSV.
         table: The CSV's name in `root`. Default: the only CSV there. Its columns:
             `file`, a path below `root`; `subject`; `label`, a class name or its
-            number. Others are ignored.
+            number; if there is one `slice`: `12`, or `10:20` for 10 to 19, or empty
+            for every slice. Others are ignored. A volume may be in several rows.
         class_names: One name a class, in the order of their labels.
 
     Returns:
-        The image table in the order of the CSV. Groups: the subject, so that
-        `split_by_group` keeps all slices of one together. No masks.
+        The image table in the order of the CSV, one row a slice; slice 12 of a volume
+        has the path `scan.nii.gz#12`. Groups: the subject, so that `split_by_group`
+        keeps all slices of one together. No masks. A file that cannot be read is one
+        row; `drop_unreadable` says why.
 
     Raises:
-        ValueError: If a slice is DICOM or NIfTI, if a label is no class, if a subject
-            has two labels or a file is named twice, or if the CSV lacks a column.
+        ValueError: If a label is no class, if a subject has two labels or a slice is
+            named twice or is not in its file, or if the CSV lacks a column.
         FileNotFoundError: If there is no CSV or more than one to choose from, or
             none of its files is there.
 
     Warns:
-        UserWarning: If slices are set aside: in the CSV but not on disk, on disk but
-            not in the CSV. Hidden files are no slices.
+        UserWarning: If files are set aside: in the CSV but not on disk, on disk but
+            not in the CSV. Hidden files are no images.
 
     Example:
         >>> slices = neuromelanin(root, "slices.csv")
@@ -63,23 +87,30 @@ def neuromelanin(
     """
     root = Path(root)
     path = _find_csv(root, table)
-    rows = {row["file"].strip(): row for row in _checked_rows(path)}
+    rows = read_csv(path, COLUMNS)
+    if not rows:
+        raise ValueError(f"{path} must name a file in each row. Received: no row")
     files = _files(root)
-    found = [name for name in rows if name in files]
+    named = dict.fromkeys(row["file"].strip() for row in rows)
+    found = [row for row in rows if row["file"].strip() in files]
     if not found:
         raise FileNotFoundError(
-            f"Expected the files of {path} below {root}, such as {next(iter(rows))}. "
-            f"Received: none of {len(rows)} on disk"
+            f"Expected the files of {path} below {root}, such as {next(iter(named))}. "
+            f"Received: none of {len(named)} on disk"
         )
-    warn_set_aside("in the CSV but not on disk", [n for n in rows if n not in files])
-    warn_set_aside("on disk but not in the CSV", [n for n in files if n not in rows])
-    labels = {name: _label(path, rows[name], class_names) for name in found}
-    subjects = {name: rows[name]["subject"].strip() for name in found}
+    warn_set_aside("in the CSV but not on disk", [n for n in named if n not in files])
+    unnamed = [n for n in files if n not in named and n.lower().endswith(SUFFIXES)]
+    warn_set_aside("on disk but not in the CSV", unnamed)
+    addresses = [_addresses(path, row, files) for row in found]
+    _check_once(path, [address for of_row in addresses for address in of_row])
+    labels = [_label(path, row, class_names) for row in found]
+    subjects = [row["subject"].strip() for row in found]
     _check_subjects(path, subjects, labels)
+    counts = [len(of_row) for of_row in addresses]
     return ImageTable(
-        [files[name] for name in found],
-        np.array(list(labels.values()), np.int64),
-        list(subjects.values()),
+        [root / address for of_row in addresses for address in of_row],
+        np.repeat(np.array(labels, np.int64), counts),
+        np.repeat(subjects, counts),
         tuple(class_names),
     )
 
@@ -147,31 +178,52 @@ def _find_csv(root: Path, table: str | None) -> Path:
     return found[0]
 
 
-def _checked_rows(path: Path) -> list[dict[str, str]]:
-    rows = read_csv(path, COLUMNS)
-    names = [row["file"].strip() for row in rows]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice or not rows:
+def _addresses(path: Path, row: dict[str, str], files: dict[str, Path]) -> list[str]:
+    """Returns the images of a row, relative to the root."""
+    name, text = row["file"].strip(), row.get("slice", "").strip()
+    if text and not re.fullmatch(r"\d+(:\d+)?", text):
         raise ValueError(
-            f"{path} must name each slice once. "
-            f"Received: {f'{twice[0]} twice' if twice else 'no row'}"
+            f"{path} must have slices as 12, as 10:20 (10 to 19) or empty (all). "
+            f"Received: {text!r} of {name}"
         )
-    for name in names:
-        for ending, kind in NOT_YET.items():
-            if name.lower().endswith(ending):
-                raise ValueError(
-                    f"{path} must name PNG, JPEG or BMP slices: {kind} is not read "
-                    f"yet; write its axial slices as 16-bit PNG. Received: {name}"
-                )
-    return rows
+    address = f"{name}#{text}" if text else name
+    number = _number_of_images(files[name])
+    if number is None:
+        return [address]
+    frames = parse_address(address).frames or range(number)
+    if frames[-1] >= number:
+        raise ValueError(
+            f"{path} must name slices that are there: {name} has {number}, counted "
+            f"from 0. Received: {text!r}"
+        )
+    return [name] if number == 1 else [f"{name}#{frame}" for frame in frames]
+
+
+def _number_of_images(path: Path) -> int | None:
+    """Returns how many images a file has, by its header; `None`: it is unreadable."""
+    if path.suffix.lower() in ONE_IMAGE:
+        return 1
+    try:
+        with open_image(path) as file:
+            return len(file.frames)
+    except ImageReadError:
+        return None
+
+
+def _check_once(path: Path, addresses: list[str]) -> None:
+    twice = [name for name, count in Counter(addresses).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{path} must name each slice once. Received: {twice[0]} twice"
+        )
 
 
 def _files(root: Path) -> dict[str, Path]:
-    """Returns the images by their path below the root; none lies outside."""
+    """Returns the files by their path below the root; none lies outside."""
     return {
         path.relative_to(root).as_posix(): path
         for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if path.is_file() and not path.name.startswith(".")
     }
 
 
@@ -189,12 +241,10 @@ def _label(path: Path, row: dict[str, str], class_names: Sequence[str]) -> int:
     return int(label)
 
 
-def _check_subjects(
-    path: Path, subjects: dict[str, str], labels: dict[str, int]
-) -> None:
+def _check_subjects(path: Path, subjects: list[str], labels: list[int]) -> None:
     labels_of = {}
-    for name, subject in subjects.items():
-        labels_of.setdefault(subject, set()).add(labels[name])
+    for subject, label in zip(subjects, labels, strict=True):
+        labels_of.setdefault(subject, set()).add(label)
     several = [subject for subject, found in labels_of.items() if len(found) > 1]
     if several:
         raise ValueError(

@@ -111,6 +111,7 @@ class _OpenDicom:
         if wrong:
             raise RefusedError(f"{wrong} of its values are not finite numbers")
         black, white = self._range
+        meaning.check_range(black, white)
         window = meaning.window(self.header, frame)
         if self._layout.photometric_interpretation == "MONOCHROME1":
             return Picture(values, white, black, window and window[::-1])

@@ -15,6 +15,7 @@ Choices that are ours:
   float32, float64 from 32 bits on.
 * SIGMOID is 1/(1 + exp(-4 (x - centre)/width)); its window is the tangent at the
   centre, which is LINEAR_EXACT's line.
+* Values beyond 32-bit floats are refused, and a window there is none.
 * A window whose width the standard forbids is none. One of width 1 has no ramp: white
   is the next float32 above black. With a VOI LUT and no window, the window is the
   range of values that the LUT has an entry for; its curve is left out.
@@ -28,6 +29,7 @@ from pydicom import Dataset
 from pydicom.pixels import apply_color_lut
 
 INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.int32)
+LARGEST = float(np.finfo(np.float32).max)
 Table = tuple[int, np.ndarray]  # the first value that has an entry, and the entries
 
 
@@ -85,6 +87,16 @@ def rescaled_range(
     return min(ends), max(ends)
 
 
+def check_range(low: float, high: float) -> None:
+    """Checks that 32-bit floats hold the lowest and highest value, and all between.
+
+    Raises:
+        RefusedError: If they do not.
+    """
+    if not max(-low, high, high - low) <= LARGEST:
+        raise RefusedError("its values, or what they can become, exceed 32-bit floats")
+
+
 def rescale(
     stored: np.ndarray, slope: float, intercept: float, possible: tuple[int, int]
 ) -> np.ndarray:
@@ -123,7 +135,7 @@ def window(header: Dataset, frame: int) -> tuple[float, float] | None:
     centre = _number(group.get("WindowCenter"), math.nan)
     width = _number(group.get("WindowWidth"), math.nan)
     linear = (group.get("VOILUTFunction") or "LINEAR") == "LINEAR"
-    if math.isfinite(centre + width) and (width >= 1 if linear else width > 0):
+    if abs(centre) + width < LARGEST and (width >= 1 if linear else width > 0):
         if linear:
             centre, width = centre - 0.5, width - 1
         return _apart(centre - width / 2, centre + width / 2)

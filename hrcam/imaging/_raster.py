@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from hrcam.imaging.picture import ImageReadError, Picture
 from hrcam.imaging.read import Limits
@@ -32,7 +32,11 @@ def open_raster(path: Path, limits: Limits) -> "RasterFile":
     except UnidentifiedImageError:
         kinds = f"no {', '.join(FORMATS)}, DICOM or NIfTI file, or damaged at its start"
         raise ImageReadError(path, kinds) from None
-    return RasterFile(path, image, limits)
+    try:
+        return RasterFile(path, image, limits)
+    except BaseException:
+        image.close()
+        raise
 
 
 class RasterFile:
@@ -103,7 +107,7 @@ class RasterFile:
 
 def _tags(image: Image.Image) -> dict:
     """The tags of a TIFF page."""
-    return getattr(image, "tag_v2", {})
+    return image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
 
 
 def _kind(mode: str) -> str:

@@ -82,12 +82,15 @@ class Picture:
             ValueError: If `values` is none of those.
         """
         black, white = self._limits(values)
-        if black == white:  # a file of one value only
+        wide = self.pixels.dtype.itemsize > 2 or max(abs(black), abs(white)) > 2**24
+        kind = np.float64 if wide else np.float32  # whose difference is exact
+        if kind(black) == kind(white):  # a file of one value only
             return np.zeros(self.pixels.shape, np.float32)
-        scaled = self.pixels.astype(np.float32)
-        scaled -= np.float32(black)
-        scaled /= np.float32(white) - np.float32(black)
-        return np.clip(scaled, 0, 1, out=scaled)
+        with np.errstate(over="ignore", under="ignore"):
+            scaled = (self.pixels.astype(kind) - kind(black)) / (
+                kind(white) - kind(black)
+            )
+        return np.clip(scaled, 0, 1).astype(np.float32)
 
     def array(
         self, size: tuple[int, int], channels: int, values: Values = "file"

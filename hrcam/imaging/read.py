@@ -22,6 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from hrcam.imaging._quiet import quiet
 from hrcam.imaging.picture import ImageReadError, Picture
 
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
@@ -115,7 +116,8 @@ def open_image(path: str | Path, limits: Limits = LIMITS) -> Iterator[OpenImage]
     path = Path(path)
     with _reasons(path):
         kind = _kind(path, limits)
-        opener = import_module(f"hrcam.imaging._{kind}")
+    opener = import_module(f"hrcam.imaging._{kind}")
+    with _reasons(path):
         file = getattr(opener, f"open_{kind}")(path, limits)
     try:
         yield _Guarded(path, kind, file)
@@ -174,11 +176,13 @@ def _reasons(path: Path) -> Iterator[None]:
 
     Damaged and hostile files make decoders raise almost anything, so that all of
     `Exception` is meant. The messages of those could hold a header's values: only
-    their type is told, and they are no part of the traceback.
+    their type is told, and they are no part of the traceback. Nor is anything told of
+    the warnings that damaged, and some sound, files give.
     """
     try:
-        yield
-    except ImageReadError:
+        with quiet("PIL", "nibabel"):
+            yield
+    except (ImageReadError, ImportError):  # a missing library is not the file's fault
         raise
     except FileNotFoundError:
         raise ImageReadError(path, "missing") from None
