@@ -11,6 +11,7 @@ import numpy as np
 from hrcam._backend import checked_data_set, predict_batch
 from hrcam._images import check_images
 from hrcam.classification import classification_scores
+from hrcam.training._devices import check_shares, scope_of
 from hrcam.training._shared import (
     EpochBar,
     as_classes,
@@ -96,7 +97,9 @@ def fit_base_model(
     elif validation_data is not None:
         validation_data = checked_data_set(validation_data, units)
     loss = "binary_crossentropy" if units == 1 else "sparse_categorical_crossentropy"
-    model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
+    check_shares(model, x, validation_data, batch_size)
+    with scope_of(model):
+        model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
     monitor = monitor or ("loss" if validation_data is None else "val_loss")
     own = stop_early(early_stopping, monitor)
     if verbose == "epochs":

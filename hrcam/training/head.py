@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from hrcam.heads import pooled_channels
+from hrcam.training._devices import one_device
 from hrcam.training._shared import (
     EpochBar,
     as_labels,
@@ -109,24 +110,25 @@ def fit_hrcam_head(
         if part is not None:
             _check_pooled(part, channels, model)
     mean, scale = _standardization(train.vectors, standardize)
-    head = _vector_model(dense, train.vectors.shape[1], l2, learning_rate)
-    start = [w * (not standardize) for w in dense.get_weights()]
-    head.get_layer("predictions").set_weights(start)
-    history = head.fit(
-        (train.vectors - mean) / scale,
-        train.labels,
-        validation_data=held_out
-        and ((held_out.vectors - mean) / scale, held_out.labels),
-        epochs=epochs,
-        batch_size=batch_size,
-        class_weight=loss_weights(train.labels, class_weight),
-        callbacks=[
-            *stop_early(early_stopping, "val_loss" if held_out else "loss"),
-            *([EpochBar(epochs)] if verbose else []),
-        ],
-        shuffle=shuffle,
-        verbose=0,
-    )
+    with one_device():  # so small that sharing it out would take longer
+        head = _vector_model(dense, train.vectors.shape[1], l2, learning_rate)
+        start = [w * (not standardize) for w in dense.get_weights()]
+        head.get_layer("predictions").set_weights(start)
+        history = head.fit(
+            (train.vectors - mean) / scale,
+            train.labels,
+            validation_data=held_out
+            and ((held_out.vectors - mean) / scale, held_out.labels),
+            epochs=epochs,
+            batch_size=batch_size,
+            class_weight=loss_weights(train.labels, class_weight),
+            callbacks=[
+                *stop_early(early_stopping, "val_loss" if held_out else "loss"),
+                *([EpochBar(epochs)] if verbose else []),
+            ],
+            shuffle=shuffle,
+            verbose=0,
+        )
     _write_back(head.get_layer("predictions"), dense, mean, scale)
     history.report = _report(dense, train, held_out)
     if verbose:
