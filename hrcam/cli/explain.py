@@ -251,7 +251,7 @@ def _report(done, out: Path) -> None:
     if done.set_aside:
         lines.append(f"Set aside: {len(done.set_aside)} that cannot be explained")
     listed = [*done.set_aside.items()][:MOST_LISTED]
-    lines += [f"  {name}: {reason}" for name, reason in listed]
+    lines += [f"  {_printable(name)}: {reason}" for name, reason in listed]
     if len(done.set_aside) > MOST_LISTED:
         lines.append(
             f"  and {len(done.set_aside) - MOST_LISTED} more; see the manifest"
@@ -260,3 +260,10 @@ def _report(done, out: Path) -> None:
     if done.sources < done.total:
         lines.append("Stopped. The same command goes on where it was.")
     console.print(escape("\n".join(lines)), soft_wrap=True)
+
+
+def _printable(name: str) -> str:
+    """A file's name as any terminal can show it, and is not steered by it."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in name
+    )

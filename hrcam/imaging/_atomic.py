@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY = ".hrcam-"  # how the name of an unfinished file begins
@@ -34,8 +34,11 @@ def whole_file(target: Path) -> Iterator[Path]:
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # of a disk that went read-only, say
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # who reads it knows the target only
+            error.filename, error.filename2 = str(target), None
         raise
 
 

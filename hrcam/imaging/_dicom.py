@@ -184,8 +184,10 @@ class _OpenDicom:
         if size is not None and not layout.holds(size):
             raise RefusedError("its compressed pixels have not the size of its header")
         try:
+            if self._syntax == uid.RLELossless:
+                raw.check_rle(stream, layout.rows * layout.columns)
             return self._decode(encapsulate([stream], has_bot=False), 0, layout)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, RefusedError):
             raise
         except BaseException:  # a decoder in Rust raises its panics beside Exception
             reason = f"its pixels cannot be decompressed ({self._syntax.name})"

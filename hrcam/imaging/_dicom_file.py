@@ -18,6 +18,7 @@ import numpy as np
 from pydicom import FileDataset, uid
 from pydicom.filereader import read_dataset, read_partial, read_preamble
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+from rle.rle import decode_segment
 
 from hrcam.imaging._dicom_values import RefusedError
 from hrcam.imaging.read import Limits
@@ -183,6 +184,21 @@ def read_frame(
     if size is None or not has_end(stream):
         raise RefusedError("its compressed pixels are cut off or damaged")
     return stream, size
+
+
+def check_rle(stream: bytes, pixels: int) -> None:
+    """Checks that each byte plane of an RLE frame has one byte a pixel, or a pad more.
+
+    RLE does not say how large an image is, and decoders drop what is too much.
+
+    Raises:
+        RefusedError: If not.
+    """
+    count, *starts = struct.unpack_from("<16L", stream.ljust(64, b"\0"))
+    ends = [*starts[1:count], len(stream)]
+    for start, end in zip(starts[:count], ends, strict=False):
+        if len(decode_segment(stream[start:end])) - pixels not in (0, 1):
+            raise RefusedError("its compressed pixels have not the size of its header")
 
 
 def _read(source: BinaryIO, fragments: list[tuple[int, int]]) -> bytes:

@@ -99,6 +99,7 @@ class NiftiFile:
         self._scaling = header.get_slope_inter()
         self._check_size(limits)
         self.frames = range(self.shape[self.layout.axis])
+        self._stored, self._failure = None, None
 
     def read(self, frame: int) -> Picture:
         """Returns a slice."""
@@ -116,11 +117,21 @@ class NiftiFile:
 
     def close(self) -> None:
         """Lets go of the file."""
-        self.__dict__.pop("_voxels", None)
+        self._stored = None
 
-    @cached_property
+    @property
     def _voxels(self) -> np.ndarray:
-        """The stored values in storage order, on disk."""
+        """The stored values in storage order, on disk; unpacked once, if it can be."""
+        if self._failure is None and self._stored is None:
+            try:
+                self._stored = self._unpack()
+            except ImageReadError as error:
+                self._failure = error
+        if self._failure is not None:
+            raise self._failure
+        return self._stored
+
+    def _unpack(self) -> np.ndarray:
         count = math.prod(self.shape)
         if not self._is_packed:
             return np.memmap(self._path, self._dtype, "r", self._offset, (count,))

@@ -1,7 +1,8 @@
 """PNG, JPEG, TIFF, BMP and GIF; pages of a TIFF are its images.
 
 Pillow decodes, and refuses what is cut off. It makes 8 bits of 16-bit colour, so that
-PNG and TIFF files of that kind are decoded once more by OpenCV, for their values.
+PNG and TIFF files of that kind are decoded once more by OpenCV, for their values; and
+every PNG, as OpenCV refuses some damage that Pillow does not see.
 
 Choices that are ours: EXIF orientation is applied, so that the picture is upright as
 in a viewer. Alpha is dropped. Palettes and CMYK become RGB. Of an animation the first
@@ -19,6 +20,14 @@ from hrcam.imaging.read import Limits
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 _AS_THEY_ARE = ("1", "L", "I;16", "I;16L", "I;16B", "I;16N", "I", "F", "RGB")
+_MARKS = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"BM": "BMP",
+    b"GIF8": "GIF",
+}
 _ORIENTATION, _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0112, 258, 262, 0
 
 
@@ -30,8 +39,7 @@ def open_raster(path: Path, limits: Limits) -> "RasterFile":
         reason = f"more than {limits.max_pixels} pixels"
         raise ImageReadError(path, reason) from None
     except UnidentifiedImageError:
-        kinds = f"no {', '.join(FORMATS)}, DICOM or NIfTI file, or damaged at its start"
-        raise ImageReadError(path, kinds) from None
+        raise ImageReadError(path, _unidentified(path)) from None
     try:
         return RasterFile(path, image, limits)
     except BaseException:
@@ -56,6 +64,8 @@ class RasterFile:
         is_16_bit_colour = self._is_16_bit_colour()
         orientation = image.getexif().get(_ORIENTATION, 1)
         white_is_zero = _tags(image).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+        if image.format == "PNG":
+            self._check_png()
         image.load()
         if is_16_bit_colour:
             pixels = self._by_opencv(frame)
@@ -84,6 +94,14 @@ class RasterFile:
         bits = _tags(self._image).get(_BITS, (8,))
         return len(bits) > 1 and max(bits) == 16
 
+    def _check_png(self) -> None:
+        """Checks what Pillow lets pass: the sums of pixels, and missing rows."""
+        with Image.open(self._path) as image:
+            image.verify()
+        data = np.fromfile(self._path, np.uint8)
+        if cv2.imdecode(data, cv2.IMREAD_UNCHANGED) is None:
+            raise ImageReadError(self._path, "fewer pixels than its header says")
+
     def _by_opencv(self, page: int) -> np.ndarray:
         data = np.fromfile(self._path, np.uint8)
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
@@ -103,6 +121,15 @@ class RasterFile:
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             count = int((~np.isfinite(pixels)).sum())
             raise ImageReadError(self._path, f"{count} values are NaN or infinite")
+
+
+def _unidentified(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(4)
+    for mark, name in _MARKS.items():
+        if start.startswith(mark):
+            return f"begins like a {name} file, but is damaged or cut off"
+    return f"no {', '.join(FORMATS)}, DICOM or NIfTI file, or damaged at its start"
 
 
 def _tags(image: Image.Image) -> dict:

@@ -86,11 +86,11 @@ class Picture:
         kind = np.float64 if wide else np.float32  # whose difference is exact
         if kind(black) == kind(white):  # a file of one value only
             return np.zeros(self.pixels.shape, np.float32)
+        scaled = self.pixels.astype(kind)
         with np.errstate(over="ignore", under="ignore"):
-            scaled = (self.pixels.astype(kind) - kind(black)) / (
-                kind(white) - kind(black)
-            )
-        return np.clip(scaled, 0, 1).astype(np.float32)
+            scaled -= kind(black)
+            scaled /= kind(white) - kind(black)
+        return np.clip(scaled, 0, 1, out=scaled).astype(np.float32, copy=False)
 
     def array(
         self, size: tuple[int, int], channels: int, values: Values = "file"

@@ -184,6 +184,8 @@ def _reasons(path: Path) -> Iterator[None]:
             yield
     except (ImageReadError, ImportError):  # a missing library is not the file's fault
         raise
+    except MemoryError:
+        raise ImageReadError(path, "more memory than there is") from None
     except FileNotFoundError:
         raise ImageReadError(path, "missing") from None
     except OSError as error:

@@ -13,40 +13,47 @@ Every file is whole or not there (`_atomic`).
 """
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from hrcam.imaging._atomic import whole_file, write_whole
+from hrcam.imaging._atomic import write_whole
 from hrcam.imaging.picture import Picture
 
 OPACITY = 0.5
+MOST_IN_A_ROW = 1_000_000  # of a PNG; what libpng allows
 
 
 def write_array(target: Path, heatmap: np.ndarray) -> None:
     """Writes a raw map as `.npy`."""
-    with whole_file(target) as unfinished, unfinished.open("wb") as file:
-        np.save(file, np.asarray(heatmap, np.float32))
+    data = BytesIO()
+    np.save(data, np.asarray(heatmap, np.float32))
+    write_whole(target, data.getvalue())
 
 
 def write_arrays(target: Path, heatmaps: Mapping[str, np.ndarray]) -> None:
     """Writes raw maps as one compressed `.npz`, by the names of their methods."""
     arrays = {name: np.asarray(value, np.float32) for name, value in heatmaps.items()}
-    with whole_file(target) as unfinished, unfinished.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    data = BytesIO()
+    np.savez_compressed(data, **arrays)
+    write_whole(target, data.getvalue())
 
 
 def write_tiff(target: Path, heatmap: np.ndarray) -> None:
     """Writes a raw map as TIFF of one 32-bit float a pixel."""
-    with whole_file(target) as unfinished:
-        Image.fromarray(np.asarray(heatmap, np.float32)).save(unfinished, "TIFF")
+    data = BytesIO()  # on a full disk Pillow leaves half a file, and says nothing
+    Image.fromarray(np.asarray(heatmap, np.float32)).save(data, "TIFF")
+    write_whole(target, data.getvalue())
 
 
 def write_overlay(target: Path, picture: Picture, heatmap: np.ndarray) -> None:
     """Writes a PNG of a map over its image, at the image's own size."""
     shown = cv2.cvtColor(overlay(picture, heatmap), cv2.COLOR_RGB2BGR)
+    if max(picture.size) > MOST_IN_A_ROW:
+        raise ValueError(f"no PNG has a side of more than {MOST_IN_A_ROW} pixels")
     write_whole(target, cv2.imencode(".png", shown)[1].tobytes())
 
 

@@ -202,7 +202,7 @@ class _Stream:
     def _write(self, opened: Opened, image: Image, facts: Record) -> Record:
         try:
             return facts | {"files": opened.files.add(image, opened.digits)}
-        except (ValueError, OSError) as error:
+        except Exception as error:  # of one file, whatever a writer makes of it
             return _without_result(facts, error)
         finally:
             self._room.release()
@@ -212,7 +212,7 @@ class _Stream:
         records = [part.result() for part in opened.parts]
         try:
             files = opened.files.close()
-        except (ValueError, OSError) as error:
+        except Exception as error:
             records = [_without_result(record, error) for record in records]
         else:
             for record in records:
@@ -228,10 +228,17 @@ class _Stream:
 
 def _without_result(facts: Record, error: Exception) -> Record:
     """The record of an image that cannot be written; raises what all would meet."""
-    if isinstance(error, OSError) and error.errno not in _OF_THE_FILE:
+    if isinstance(error, ImageReadError):
+        reason = error.reason
+    elif isinstance(error, ValueError):
+        reason = str(error)
+    elif isinstance(error, OSError) and error.errno in _OF_THE_FILE:
+        reason = f"its results cannot be written: {error.strerror}"
+    elif isinstance(error, OSError | MemoryError | ImportError):
         raise error
+    else:
+        reason = f"its results cannot be written ({type(error).__name__})"
     keys = ("source", "frames", "sha256", "bytes", "modified", "frame")
-    reason = error.reason if isinstance(error, ImageReadError) else str(error)
     return {key: facts[key] for key in keys if key in facts} | {"error": reason}
 
 
