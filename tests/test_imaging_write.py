@@ -75,6 +75,16 @@ def test_overlay_by_hand():
     np.testing.assert_allclose(shown, expected, atol=2.01)  # of rounding, twice
 
 
+@pytest.mark.parametrize("scale", [1e-40, 1e38])
+def test_overlay_of_very_small_and_very_large_values(scale):
+    picture = Picture(np.full((2, 2), 90, np.uint8), 0, 255)
+    heatmap = np.array([[-3.0, -1.5], [1.5, 3.0]])
+
+    shown = overlay(picture, heatmap * scale)
+
+    np.testing.assert_allclose(shown, overlay(picture, heatmap), atol=1)
+
+
 def test_overlay_of_colour_is_on_its_grey():
     pixels = np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8)
 

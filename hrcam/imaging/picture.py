@@ -120,7 +120,9 @@ class Picture:
 
     def display(self) -> np.ndarray:
         """Returns the image as a viewer shows it: uint8 `(height, width, 3)`."""
-        shown = np.rint(self.unit_range("window") * 255).astype(np.uint8)
+        shown = self.pixels
+        if shown.dtype != np.uint8 or self._limits("window") != (0, 255):
+            shown = np.rint(self.unit_range("window") * 255).astype(np.uint8)
         return np.repeat(shown[..., None], 3, axis=-1) if shown.ndim == 2 else shown
 
     def _limits(self, values: Values) -> tuple[float, float]:

@@ -24,6 +24,14 @@ from hrcam.imaging._atomic import write_whole
 from hrcam.imaging.picture import Picture
 
 OPACITY = 0.5
+ROUNDING = 8 * float(np.finfo(np.float32).eps)
+MOST_IN_FLOAT32 = float(np.finfo(np.float32).max)
+# Two thirds of the default's time for about as many bytes.
+FAST_PNG = (
+    *(cv2.IMWRITE_PNG_COMPRESSION, 3),  # first: it takes back a strategy
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+)
 MOST_IN_A_ROW = 1_000_000  # of a PNG; what libpng allows
 
 
@@ -54,7 +62,7 @@ def write_overlay(target: Path, picture: Picture, heatmap: np.ndarray) -> None:
     shown = cv2.cvtColor(overlay(picture, heatmap), cv2.COLOR_RGB2BGR)
     if max(picture.size) > MOST_IN_A_ROW:
         raise ValueError(f"no PNG has a side of more than {MOST_IN_A_ROW} pixels")
-    write_whole(target, cv2.imencode(".png", shown)[1].tobytes())
+    write_whole(target, cv2.imencode(".png", shown, FAST_PNG)[1].tobytes())
 
 
 def overlay(picture: Picture, heatmap: np.ndarray) -> np.ndarray:
@@ -70,12 +78,13 @@ def overlay(picture: Picture, heatmap: np.ndarray) -> np.ndarray:
     grey = cv2.cvtColor(picture.display(), cv2.COLOR_RGB2GRAY)
     resized = resize_map(heatmap, picture.size)
     low, high = float(resized.min()), float(resized.max())
-    rounding = 8 * np.finfo(np.float32).eps * max(abs(low), abs(high))
-    if high - low <= rounding:
-        return np.repeat(grey[..., None], 3, axis=-1)
-    levels = np.rint((resized - low) * (255 / (high - low))).astype(np.uint8)
-    colours = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
-    grey = np.repeat(grey[..., None], 3, axis=-1)
+    if high - low <= ROUNDING * max(abs(low), abs(high)):
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    if high - low > MOST_IN_FLOAT32:
+        resized = resized.astype(np.float64)
+    levels = np.rint((resized - low) / (high - low) * 255)
+    colours = cv2.applyColorMap(levels.astype(np.uint8), cv2.COLORMAP_INFERNO)
+    grey = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     mixed = cv2.addWeighted(colours, OPACITY, grey, 1 - OPACITY, 0)
     return cv2.cvtColor(mixed, cv2.COLOR_BGR2RGB)
 
