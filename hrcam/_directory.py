@@ -21,14 +21,22 @@ def claim_directory(directory: str | Path, settings: Mapping[str, Any]) -> None:
     Raises:
         FileExistsError: If the folder holds results of other settings.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    note = directory / "settings.json"
-    text = json.dumps({k: str(v) for k, v in settings.items()}, indent=2) + "\n"
-    if note.exists() and note.read_text() != text:
+    check_directory(directory, settings)
+    note = Path(directory) / "settings.json"
+    if not note.exists():
+        write_whole(note, _text(settings))
+
+
+def check_directory(directory: str | Path, settings: Mapping[str, Any]) -> None:
+    """Raises as `claim_directory` does, and notes nothing."""
+    note = Path(directory) / "settings.json"
+    if note.exists() and note.read_bytes() != _text(settings):
         raise FileExistsError(
             f"{directory} holds a study with other settings (see settings.json there). "
             "Name another folder with --out, or delete this one."
         )
-    if not note.exists():
-        write_whole(note, text.encode())
+
+
+def _text(settings: Mapping[str, Any]) -> bytes:
+    values = {key: str(value) for key, value in settings.items()}
+    return (json.dumps(values, indent=2) + "\n").encode()

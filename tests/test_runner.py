@@ -1,5 +1,8 @@
+import fcntl
 import hashlib
 import json
+import os
+import shutil
 import threading
 
 import cv2
@@ -13,7 +16,7 @@ import hrcam
 from hrcam.datasets import load_images
 from hrcam.imaging import _atomic as atomic
 from hrcam.imaging import overlay, read_image
-from hrcam.runner import explain_files, read_manifest
+from hrcam.runner import explain_files, outputs, read_manifest
 from hrcam.runner.explainer import Explainer, Settings
 from hrcam.runner.manifest import Manifest
 from hrcam.runner.run import BATCHES_A_CHUNK
@@ -367,6 +370,103 @@ def test_results_within_the_input_folder_are_no_inputs(models, scans):
     assert explain(models, scans, scans / "maps").total == COUNT
 
 
+def test_other_files_of_the_same_names_are_refused(models, scans, tmp_path):
+    """Of one size and time they would pass for those that are done."""
+    explain(models, scans, tmp_path / "out")
+    other = tmp_path / "other"
+    shutil.copytree(scans, other)
+    (other / "00.png").write_bytes((scans / "00.png").read_bytes()[:-1] + b"x")
+    times = (scans / "00.png").stat()
+    os.utime(other / "00.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    with pytest.raises(FileExistsError, match="maps of another file"):
+        explain(models, other, tmp_path / "out")
+
+
+def test_stale_results_are_removed(models, scans, tmp_path):
+    explain(models, scans, tmp_path / "out")
+    (scans / "00.png").write_bytes(b"broken")
+
+    done = explain(models, scans, tmp_path / "out")
+
+    assert list(done.set_aside) == ["00.png"]
+    assert not list((tmp_path / "out").glob("00.png*"))
+
+
+def test_names_do_not_depend_on_what_else_is_there(models, scans, tmp_path):
+    shutil.rmtree(scans / "sub")
+    (scans / "deep").mkdir()
+    for path in scans.glob("*.png"):
+        path.rename(scans / "deep" / path.name)
+    explain(models, scans, tmp_path / "out")
+    shutil.copy(scans / "deep" / "00.png", scans / "new.png")
+
+    assert explain(models, scans, tmp_path / "out").images == 1
+
+
+def test_manifest_cut_before_its_last_newline(models, scans, tmp_path):
+    explain(models, scans, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    manifest = tmp_path / "out" / "manifest.jsonl"
+    lines = manifest.read_bytes().splitlines(keepends=True)
+    manifest.write_bytes(b"".join(lines[:2])[:-1])
+
+    explain(models, scans, tmp_path / "out")
+
+    assert tree(tmp_path / "out") == before
+
+
+def test_arguments_that_do_not_work_claim_nothing(models, scans, tmp_path):
+    for options in ({"class_index": 3}, {"class_names": ["a"]}):
+        with pytest.raises(ValueError, match="Received"):
+            explain(models, scans, tmp_path / "out", **options)
+
+    assert explain(models, scans, tmp_path / "out", class_index=2).images == COUNT
+
+
+def test_the_results_are_no_inputs(models, scans, tmp_path):
+    with pytest.raises(ValueError, match="must not be the folder of the results"):
+        explain(models, scans, scans)
+    pattern, out = str(scans / "**" / "*.png"), scans / "out"
+    explain_files(models[1], pattern, out)
+    assert explain_files(models[1], pattern, out).total == COUNT
+
+
+def test_many_broken_files_can_be_stopped(models, scans, tmp_path):
+    for number in range(300):
+        (scans / f"a{number:03d}.png").touch()
+    asked = []
+
+    def soon():
+        asked.append(True)
+        return len(asked) > 20
+
+    assert explain(models, scans, tmp_path / "out", stop=soon).sources < 100
+
+
+def test_storage_without_locks(models, scans, tmp_path, monkeypatch):
+    """What a file system that has none answers; none can be mounted in a test."""
+
+    def no_locks(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+
+    assert explain(models, scans, tmp_path / "out").images == COUNT
+
+
+def test_failed_format_leaves_nothing_unlisted(models, scans, tmp_path, monkeypatch):
+    def fail(target, heatmap):
+        raise ValueError("no TIFF for this one")
+
+    monkeypatch.setattr(outputs, "write_tiff", fail)
+
+    done = explain(models, scans, tmp_path / "out", formats=["png", "npy", "tiff"])
+
+    assert set(done.set_aside.values()) == {"no TIFF for this one"}
+    assert set(tree(tmp_path / "out")) == {"manifest.jsonl", "settings.json"}
+
+
 # ------------------------------------------------------------------------- places
 
 
@@ -397,6 +497,40 @@ def test_more_than_one_chunk(models, tmp_path):
 
 
 # ---------------------------------------------------------------------- what can fail
+
+
+def test_all_methods_explain_the_class_that_is_noted(scans, tmp_path):
+    """Sigmoids of 20, 25 and 40 are all 1 in float32; the scores tell which is more."""
+    model = make_flat_model(CLASSES, seed=281)
+    dense = model.get_layer("predictions")
+    dense.kernel.assign(dense.kernel * 1e-3)
+    dense.bias.assign([20.0, 25.0, 40.0])
+    dense.activation = keras.activations.sigmoid
+    model.save(tmp_path / "m.keras")
+
+    explain_files(
+        tmp_path / "m.keras",
+        [scans],
+        tmp_path / "out",
+        methods=["grad_cam", "cam"],
+        formats=["npz"],
+    )
+
+    assert {r["class"] for r in records(tmp_path / "out")} == {2}
+    images = load_images([scans / "00.png"], SIDE, 1)
+    with np.load(tmp_path / "out" / "00.png.npz") as raw:
+        for name in raw:
+            heatmap = hrcam.methods.METHODS[name].explain(model, images, 2)[0]
+            np.testing.assert_allclose(raw[name], heatmap, atol=1e-9)
+
+
+def test_hrcam_model_of_other_classes(models, scans, tmp_path):
+    make_flat_model(2, seed=281).save(tmp_path / "two.keras")
+
+    with pytest.raises(ValueError, match="its classes apart"):
+        explain_files(
+            tmp_path / "two.keras", [scans], tmp_path / "out", hrcam_model=models[1]
+        )
 
 
 def test_a_map_that_is_not_finite_is_set_aside(scans, tmp_path):
@@ -461,6 +595,8 @@ def test_disk_full_stops_the_run_and_loses_nothing(
         ({"class_index": 3}, "one of the model's, below 3. Received: 3"),
         ({"class_names": ["a"]}, "3 classes. Received: 1"),
         ({"image_size": 20}, "must fit the model's input"),
+        ({"values": "fle"}, "pair of different numbers"),
+        ({"values": (float("nan"), 5)}, "pair of different numbers"),
     ],
 )
 def test_bad_arguments(models, scans, tmp_path, options, message):
@@ -487,10 +623,10 @@ def test_manifest_is_json_lines_that_hold_what_was_promised(models, scans, tmp_p
 
     lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
 
-    keys = ["source", "sha256", "bytes", "modified", "frames", "frame"]
+    keys = ["source", "sha256", "bytes", "modified", "place", "frames", "frame"]
     keys += ["class", "class_name", "probability", "explained", "range", "files"]
     for line in map(json.loads, lines):
-        wanted = [*keys[:5], "error"] if line["source"] == "05.png" else keys
+        wanted = [*keys[:6], "error"] if line["source"] == "05.png" else keys
         assert list(line) == wanted
     data = (scans / "00.png").read_bytes()
     assert json.loads(lines[0])["sha256"] == hashlib.sha256(data).hexdigest()

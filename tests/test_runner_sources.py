@@ -52,7 +52,7 @@ def test_addresses(folder):
 def test_patterns(folder):
     assert names(find_sources([str(folder / "*.png")])) == ["b.png"]
     found = find_sources([str(folder / "**" / "*.[tn]i*")])
-    assert names(found) == ["c.tif", "d.nii.gz"]
+    assert names(found) == ["sub/c.tif", "sub/d.nii.gz"]
 
 
 @pytest.mark.parametrize("column", ["image", "file", "path"])
@@ -89,6 +89,20 @@ def test_names_are_below_the_common_folder(folder):
 
 def test_results_are_no_inputs(folder):
     assert "sub/c.tif" not in names(find_sources([folder], folder / "sub"))
+
+
+def test_links_are_followed_once_and_unreadable_folders_listed(tmp_path):
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    (tmp_path / "in" / "a" / "b.png").touch()
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "c.png").touch()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "gone").symlink_to(tmp_path / "nowhere")
+
+    found = names(find_sources([tmp_path / "in"]))
+
+    assert found == ["a/b.png", "link/c.png"]
 
 
 def test_nothing(tmp_path):

@@ -1,5 +1,6 @@
 """`hrcam explain`: maps of whole data sets, streamed to disk."""
 
+import os
 import signal
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,9 +137,8 @@ def explain(
                 stop=stop,
             )
     except OSError as error:
-        if error.errno is None or error.filename is None:
-            raise failure(error) from error
-        raise failure(_full(error, out)) from error
+        is_result = error.filename and str(error.filename).startswith(f"{out}{os.sep}")
+        raise failure(_full(error, out) if is_result else error) from error
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
         raise failure(error) from error
     _report(done, out)

@@ -95,6 +95,7 @@ class Explainer:
         self._network, self._class_index = network, settings.class_index
         self._probabilities = probabilities_of_scores(network)
         self._check_class()
+        _check_alike(network, hrcam_model)
         methods = settings.methods
         if methods is None:
             methods = ("grad_cam" if hrcam_model is None else "hr_cam",)
@@ -135,7 +136,9 @@ class Explainer:
         index = ops.full((len(images),), chosen, dtype="int32")
         made, _, scores = function(ops.convert_to_tensor(images), index)
         outputs = ops.convert_to_numpy(self._probabilities(scores))
-        return *_most_probable(outputs), ops.convert_to_numpy(made)
+        # Of scores, as the map's: probabilities that are 1 in float32 say no more.
+        classes = ops.convert_to_numpy(scores).argmax(axis=1)
+        return *_probable(outputs, classes), ops.convert_to_numpy(made)
 
     def _predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         outputs = predict_batch(self._network, images)
@@ -143,7 +146,10 @@ class Explainer:
             one = outputs.shape[-1] == 1
             scores = np.concatenate([-outputs, outputs], axis=1) if one else outputs
             outputs = ops.convert_to_numpy(self._probabilities(scores))
-        return _most_probable(outputs)
+        classes = outputs.argmax(axis=1)
+        if outputs.shape[-1] == 1:  # one unit is class 1
+            classes = (outputs[:, 0] > 0.5).astype(int)
+        return _probable(outputs, classes)
 
     def _leading(self, hrcam_model: keras.Model | None) -> str | None:
         """The first method whose map comes with the model's own prediction."""
@@ -163,14 +169,30 @@ class Explainer:
             )
 
 
+def _check_alike(network: keras.Model, hrcam_model: keras.Model | None) -> None:
+    if hrcam_model is None:
+        return
+    ours, theirs = (tuple(m.inputs[0].shape[1:]) for m in (network, hrcam_model))
+    classes = [max(2, m.outputs[0].shape[-1]) for m in (network, hrcam_model)]
+    sides = zip(ours, theirs, strict=True)
+    same = all(a == b or None in (a, b) for a, b in sides)
+    if not same or classes[0] != classes[1]:
+        raise ValueError(
+            "The HR-CAM model must take the images of the classifier and tell its "
+            f"classes apart. Received: {theirs} and {classes[1]} classes, where the "
+            f"classifier has {ours} and {classes[0]}."
+        )
+
+
 def long_names(methods: Sequence[str]) -> tuple[str, ...]:
     """The names of `hrcam.methods.METHODS` for names that may be short."""
     return tuple(dict.fromkeys(SHORT_NAMES.get(name, name) for name in methods))
 
 
-def _most_probable(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Class and probability `(n,)` of outputs `(n, units)`; one unit is class 1."""
+def _probable(
+    outputs: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes and their probabilities `(n,)` of outputs `(n, units)`."""
     if outputs.shape[-1] == 1:
         outputs = np.concatenate([1 - outputs, outputs], axis=1)
-    classes = outputs.argmax(axis=1)
     return classes, outputs[np.arange(len(outputs)), classes]

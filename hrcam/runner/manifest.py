@@ -6,19 +6,21 @@ An image that was explained:
     frame        its number in the file
     frames       how many images of the file there are to explain
     sha256, bytes, modified   of the file
+    place        where it was: a hash of its path
     class, class_name, probability   as the model predicts
     range        method -> [lowest, highest] value of the raw map
     files        what was written, relative to the folder
 
-One that was not has `error` instead of the last four; a file that could not be opened
-has `frames` 0. A file is *done* when all its `frames` lines are there, it has not
-changed, and what was written is still there. Nothing of a file's header is noted.
+One that was not has `error` instead of the last six; a file that could not be opened
+has `frames` 0. A file is *done* when all its `frames` lines are there without an error,
+it has not changed, and what was written is still there. Nothing of a header is noted.
 
 Lines are appended when the files they name are on the disk, those of a source in one
 piece: a line that a kill cut off is dropped when the run goes on.
 """
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -27,6 +29,7 @@ from typing import Any
 
 from hrcam.imaging._atomic import write_whole
 from hrcam.runner.sources import Source
+from hrcam.saving import sha256
 
 NAME = "manifest.jsonl"
 Record = dict[str, Any]
@@ -57,28 +60,51 @@ class Manifest:
         self._file.close()
 
     def done(self, source: Source) -> list[Record] | None:
-        """The records of a source that is done; `None` if it is not."""
+        """The records of a source that is done; `None` if it is not.
+
+        Raises:
+            FileExistsError: If they are of another file of that name.
+        """
         records = [json.loads(line) for line in self._lines.get(source.name, ())]
-        if not records or len(records) != records[0]["frames"]:
+        is_whole = records and len(records) == records[0]["frames"]
+        if not is_whole or any("error" in record for record in records):
             return None
-        files = {name for record in records for name in record.get("files", ())}
+        files = _files(records)
         try:
             status = source.path.stat()
         except OSError:
             return None
-        noted = (records[0]["bytes"], records[0]["modified"])
-        same = noted == (status.st_size, status.st_mtime_ns)
+        noted = records[0]
+        same = (noted["bytes"], noted["modified"]) == (
+            status.st_size, status.st_mtime_ns
+        )  # fmt: skip
+        if noted["place"] != place_of(source.path):
+            same = noted["sha256"] == sha256(source.path)
+            if not same:
+                raise FileExistsError(
+                    f"{self._folder} holds the maps of another file {source.name} than "
+                    f"{source.path}. Name another folder with --out."
+                )
         there = same and all((self._folder / name).is_file() for name in files)
         return records if there else None
 
     def append(self, records: Sequence[Record]) -> None:
-        """Adds the records of one source, all or none of them."""
-        lines = [json.dumps(record).encode() + b"\n" for record in records]
+        """Adds the records of one source, all or none of them.
+
+        What was written of an earlier try and is not written again is removed.
+        """
+        lines = [
+            json.dumps(record, allow_nan=False).encode() + b"\n" for record in records
+        ]
         data = b"".join(lines)
         if self._file.write(data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         os.fsync(self._file.fileno())
-        self._lines[records[0]["source"]] = lines
+        name = records[0]["source"]
+        before = [json.loads(line) for line in self._lines.get(name, ())]
+        for file in _files(before) - _files(records):
+            (self._folder / file).unlink(missing_ok=True)
+        self._lines[name] = lines
 
     def sort(self, names: Iterable[str]) -> None:
         """Writes the file again: each source once, in this order, then all others."""
@@ -90,6 +116,15 @@ class Manifest:
         write_whole(
             self.path, b"".join(line for x in self._lines.values() for line in x)
         )
+
+
+def place_of(path: Path) -> str:
+    """Tells places apart without naming them."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+
+
+def _files(records: Sequence[Record]) -> set[str]:
+    return {name for record in records for name in record.get("files", ())}
 
 
 def read_manifest(folder: str | Path) -> dict[str, list[Record]]:
@@ -113,6 +148,8 @@ def _read_lines(folder: Path) -> dict[str, list[bytes]]:
     last_name, last_frame = None, None
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     for line in lines:
+        if not line.endswith(b"\n"):  # a kill cut it off, be it by this one byte
+            continue
         try:
             record = json.loads(line)
             name, frame = record["source"], record.get("frame")

@@ -1,5 +1,6 @@
 """Sources while they are worked on: opened, hashed and read."""
 
+import errno
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,10 +10,13 @@ import numpy as np
 
 from hrcam.imaging.picture import ImageReadError, Picture, Values
 from hrcam.imaging.read import Limits, open_image
-from hrcam.runner.manifest import Record
+from hrcam.runner.manifest import Record, place_of
 from hrcam.runner.outputs import SourceFiles
 from hrcam.runner.sources import Source
 from hrcam.saving import sha256
+
+OF_THE_MACHINE = (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_WITHOUT_PICTURE = {"npy", "npz", "tiff", "nifti"}
 
 
 class Writing(NamedTuple):
@@ -36,7 +40,7 @@ class Writing(NamedTuple):
 
 
 class Read(NamedTuple):
-    """One image that was read, or why it could not be."""
+    """One image that was read, or why it could not be; the picture only if needed."""
 
     frame: int
     picture: Picture | None = None
@@ -60,6 +64,7 @@ class Opened:
     def __init__(self, source: Source, size: tuple, writing: Writing):
         """Opens it, and reads it if it has one image."""
         self._size, self._values, self._stack = size, writing.values, ExitStack()
+        self._is_shown = not _WITHOUT_PICTURE.issuperset(writing.formats)
         self.facts, self.error, self.first = {"source": source.name}, None, None
         self.frames, self.parts = range(0), []
         try:
@@ -82,7 +87,8 @@ class Opened:
             raise ImageReadError(source.path, reason)
         self.digits = len(str(frames[-1])) if len(frames) > 1 else 0
         where = (writing.folder, source.output_name, source.path)
-        self.files = SourceFiles(*where, self._file.kind, writing.formats)
+        kind, formats = self._file.kind, writing.formats
+        self.files = SourceFiles(*where, kind, formats, writing.limits)
         self.frames = frames
         if len(frames) == 1:
             self.first = self.read(frames)
@@ -100,8 +106,11 @@ class Opened:
                 raise
             return Read(frame, error=error.reason)
         height, width, channels = self._size
-        array = picture.array((height, width), channels, self._values)
-        return Read(frame, picture, array)
+        try:
+            array = picture.array((height, width), channels, self._values)
+        except MemoryError:
+            raise ImageReadError(self._file.path, "more memory than there is") from None
+        return Read(frame, picture if self._is_shown else None, array)
 
     def close(self) -> None:
         """Closes the file."""
@@ -114,6 +123,8 @@ def _facts(path: Path, limits: Limits) -> Record:
         is_read = path.is_file() and status.st_size <= limits.max_bytes
         digest = sha256(path) if is_read else None
     except OSError as error:
+        if error.errno in OF_THE_MACHINE:
+            raise
         raise ImageReadError(path, error.strerror or "cannot be read") from error
     sizes = {"bytes": status.st_size, "modified": status.st_mtime_ns}
-    return {"sha256": digest, **sizes}
+    return {"sha256": digest, **sizes, "place": place_of(path)}

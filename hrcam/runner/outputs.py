@@ -2,7 +2,7 @@
 
 `a/b.jpg` becomes `a/b.jpg.hr_cam.png`: the whole name stays in front, so that `b.jpg`
 and `b.png` do not meet. Images of a file with several are numbered as in the file:
-`scan.nii.gz.012.hr_cam.png`. What belongs to the whole file has no number, but the
+`scan.nii.gz.frame012.hr_cam.png`. What belongs to the whole file has no number, but the
 class that it explains: where images of one file were predicted differently, each class
 has its own volume, in which the others' slices are empty.
 
@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hrcam.imaging.picture import Picture
+from hrcam.imaging.read import Limits
 from hrcam.imaging.write import (
     overlay,
     write_array,
@@ -62,7 +63,13 @@ class SourceFiles:
     """Writes what is asked for of one source; `add` may run in several threads."""
 
     def __init__(
-        self, folder: Path, name: str, path: Path, kind: str, formats: Sequence[str]
+        self,
+        folder: Path,
+        name: str,
+        path: Path,
+        kind: str,
+        formats: Sequence[str],
+        limits: Limits,
     ):
         """Writes nothing yet.
 
@@ -72,8 +79,10 @@ class SourceFiles:
             path: The source.
             kind: `"raster"`, `"nifti"` or `"dicom"`.
             formats: Of `FORMATS`.
+            limits: What the source may ask for when it is opened again.
         """
         self._folder, self._name, self._path = folder, name, path
+        self._limits = limits
         self._formats = [f for f in formats if f in _OF_ANY or f == kind]
         self._volumes = {}  # (method, class) -> what is written of it
         self._slices: dict[tuple[str, int], dict[int, np.ndarray]] = {}
@@ -87,12 +96,20 @@ class SourceFiles:
             image: The image and its maps.
             digits: Of its number in the names; 0: it is the only one of its file.
         """
-        number = f".{image.frame:0{digits}d}" if digits else ""
-        start = f"{self._name}{number}"
-        files = []
-        for kind in self._formats:
-            files += getattr(self, f"_add_{kind}")(image, start)
+        number = f".frame{image.frame:0{digits}d}" if digits else ""
+        files: list[str] = []
+        try:
+            for kind in self._formats:
+                getattr(self, f"_add_{kind}")(image, f"{self._name}{number}", files)
+        except BaseException:
+            self.remove(files)
+            raise
         return files
+
+    def remove(self, files: Sequence[str]) -> None:
+        """Removes files whose record will not name them."""
+        for file in files:
+            (self._folder / file).unlink(missing_ok=True)
 
     def close(self) -> list[str]:
         """Writes what belongs to the whole source; returns the names of the files."""
@@ -121,22 +138,23 @@ class SourceFiles:
         for volume in self._volumes.values():
             volume.discard()
 
-    def _add_png(self, image: Image, start: str) -> list[str]:
-        return self._of_each_map(
-            image, start, "png", partial(write_overlay, picture=image.picture)
-        )
+    # Each adds the names of its files before it writes them.
 
-    def _add_npy(self, image: Image, start: str) -> list[str]:
-        return self._of_each_map(image, start, "npy", write_array)
+    def _add_png(self, image: Image, start: str, files: list[str]) -> None:
+        write = partial(write_overlay, picture=image.picture)
+        self._write_each(image, start, "png", write, files)
 
-    def _add_tiff(self, image: Image, start: str) -> list[str]:
-        return self._of_each_map(image, start, "tiff", write_tiff)
+    def _add_npy(self, image: Image, start: str, files: list[str]) -> None:
+        self._write_each(image, start, "npy", write_array, files)
 
-    def _add_npz(self, image: Image, start: str) -> list[str]:
-        write_arrays(self._folder / f"{start}.npz", image.maps)
-        return [f"{start}.npz"]
+    def _add_tiff(self, image: Image, start: str, files: list[str]) -> None:
+        self._write_each(image, start, "tiff", write_tiff, files)
 
-    def _add_nifti(self, image: Image, start: str) -> list[str]:
+    def _add_npz(self, image: Image, start: str, files: list[str]) -> None:
+        files.append(f"{start}.npz")
+        write_arrays(self._folder / files[-1], image.maps)
+
+    def _add_nifti(self, image: Image, start: str, files: list[str]) -> None:
         from hrcam.imaging.nifti_map import MapVolume
 
         for method, heatmap in image.maps.items():
@@ -146,19 +164,14 @@ class SourceFiles:
                     name = f"{self._name}.{method}.class_{image.class_index}.nii"
                     what = f"{METHODS[method].title}, class {image.class_index}"
                     target = self._folder / name
-                    self._volumes[key] = MapVolume(self._path, target, what)
+                    self._volumes[key] = MapVolume(
+                        self._path, target, what, self._limits
+                    )
             self._volumes[key].add(image.frame, heatmap)
-        return []
 
-    def _add_dicom(self, image: Image, start: str) -> list[str]:
+    def _add_dicom(self, image: Image, start: str, files: list[str]) -> None:
         from hrcam.imaging.dicom_map import write_secondary_capture
 
-        with self._lock:
-            self._class_names[image.class_index] = image.class_name
-            for method, heatmap in image.maps.items():
-                slices = self._slices.setdefault((method, image.class_index), {})
-                slices[image.frame] = heatmap
-        files = []
         for method, heatmap in image.maps.items():
             files.append(f"{start}.{method}.dcm")
             write_secondary_capture(
@@ -170,12 +183,15 @@ class SourceFiles:
                 class_index=image.class_index,
                 class_name=image.class_name,
             )
-        return files
+        with self._lock:
+            self._class_names[image.class_index] = image.class_name
+            for method, heatmap in image.maps.items():
+                slices = self._slices.setdefault((method, image.class_index), {})
+                slices[image.frame] = heatmap
 
-    def _of_each_map(
-        self, image: Image, start: str, suffix: str, write: Callable
-    ) -> list[str]:
-        files = [f"{start}.{method}.{suffix}" for method in image.maps]
-        for file, heatmap in zip(files, image.maps.values(), strict=True):
-            write(self._folder / file, heatmap=heatmap)
-        return files
+    def _write_each(
+        self, image: Image, start: str, suffix: str, write: Callable, files: list[str]
+    ) -> None:
+        for method, heatmap in image.maps.items():
+            files.append(f"{start}.{method}.{suffix}")
+            write(self._folder / files[-1], heatmap=heatmap)

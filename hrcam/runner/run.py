@@ -6,7 +6,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from hrcam._directory import claim_directory
+import keras
+import numpy as np
+
+from hrcam._directory import check_directory, claim_directory
 from hrcam.imaging._atomic import TEMPORARY
 from hrcam.imaging.picture import Values
 from hrcam.imaging.read import LIMITS, Limits
@@ -68,7 +71,7 @@ def explain_files(
     manifest (`hrcam.runner.manifest`). A run that was stopped, in whatever way, goes
     on when it is started again, and ends with the same bits; what is done is not done
     again, what was set aside is tried again. Memory does not grow with the number of
-    images.
+    images, but for some hundred bytes of the manifest's lines.
 
     Args:
         model: A `.keras` file: an HR-CAM model, or any classifier of one image.
@@ -98,8 +101,8 @@ def explain_files(
 
     Raises:
         FileNotFoundError: If the model or an input is not there.
-        FileExistsError: If `out` has results of other settings, or another run is
-            writing there.
+        FileExistsError: If `out` has results of other settings or of other files of
+            the same names, or another run is writing there.
         ValueError: If an argument does not fit.
         OSError: If a file cannot be written; what was done before is kept.
 
@@ -107,7 +110,7 @@ def explain_files(
         >>> explain_files("hrcam.keras", ["scans"], "maps")  # doctest: +SKIP
     """
     methods, out = None if methods is None else long_names(methods), Path(out)
-    _check(methods, formats, batch_size, engine)
+    _check(methods, formats, batch_size, engine, values)
     found = find_sources(inputs, out)
     hrcam_path = None if hrcam_model is None else Path(hrcam_model)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -116,17 +119,24 @@ def explain_files(
     )
     names = None if class_names is None else tuple(class_names)
     writing = Writing(out, tuple(formats), names, class_index, values, limits)
-    claim_directory(out, _noted(settings, writing))
-    with _alone(out), Manifest(out) as manifest:
+    noted = _noted(settings, writing)
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone(out), _manifest(out, noted) as manifest:
         state = _State(found.sources, found.left_out)
         chunks = list(_chunks(found.sources, manifest, batch_size, state))
         progress(state.progress())
         for records in _engine(engine, address)(chunks, settings, writing, stop):
+            claim_directory(out, noted)  # now it is known that they work
             manifest.append(records)
             state.add(records)
             progress(state.progress())
         manifest.sort(source.name for source in found.sources)
     return state.progress()
+
+
+def _manifest(out: Path, noted: dict) -> Manifest:
+    check_directory(out, noted)
+    return Manifest(out)
 
 
 def explain_locally(
@@ -211,7 +221,9 @@ def _noted(settings: Settings, writing: Writing) -> dict:
     hashes = {k: None if path is None else _digest(path) for k, path in files.items()}
     written = {"formats": writing.formats, "values": writing.values}
     written["class_names"] = writing.class_names
-    return settings._asdict() | hashes | written | {"hrcam": version("hrcam")}
+    made_by = {"hrcam": version("hrcam"), "keras_backend": keras.backend.backend()}
+    numbers = {"white": float(settings.white)}
+    return settings._asdict() | hashes | written | numbers | made_by
 
 
 def _digest(model: Path) -> str:
@@ -238,13 +250,20 @@ def _alone(out: Path) -> Iterator[None]:
                     f"Another run is writing to {out}. Wait for it, or name another "
                     "folder."
                 ) from None
+            except OSError:  # storage without locks: as on Windows
+                pass
         for unfinished in out.rglob(f"{TEMPORARY}*"):
-            unfinished.unlink(missing_ok=True)
+            if unfinished.is_file():
+                unfinished.unlink(missing_ok=True)
         yield
 
 
 def _check(
-    methods: Sequence[str] | None, formats: Sequence[str], batch_size: int, engine: str
+    methods: Sequence[str] | None,
+    formats: Sequence[str],
+    batch_size: int,
+    engine: str,
+    values: Values,
 ) -> None:
     for name, given, known in (
         ("methods", ["hr_cam"] if methods is None else methods, tuple(METHODS)),
@@ -257,5 +276,11 @@ def _check(
                 f"`{name}` must be among {', '.join(known)}. "
                 f"Received: {', '.join(map(repr, unknown)) or 'none'}"
             )
+    is_pair = not isinstance(values, str) and np.isfinite(values).all()
+    if values not in ("file", "window") and not is_pair:
+        raise ValueError(
+            '`values` must be "file", "window" or a pair of different numbers. '
+            f"Received: {values!r}"
+        )
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}")

@@ -66,14 +66,21 @@ def find_sources(inputs: Sequence[str | Path], out: Path | None = None) -> Found
         The files, folders in the order of names.
 
     Raises:
-        ValueError: If there is none, or a CSV has no such column.
+        ValueError: If there is none, a CSV has no such column, or an input is `out`.
         FileNotFoundError: If an input is not there.
     """
-    addresses, left_out = [], 0
-    for text in inputs:
+    addresses, roots, left_out = [], [], 0
+    results = None if out is None else _absolute(out)
+    for text in [inputs] if isinstance(inputs, str | Path) else inputs:
         path = Path(text)
         if path.is_dir():
-            files = sorted(_files_below(path, out))
+            if _absolute(path) == results:
+                raise ValueError(
+                    "The inputs must not be the folder of the results, whose pictures "
+                    f"would be explained. Received: {text} for both"
+                )
+            roots.append(_absolute(path))
+            files = sorted(_files_below(path, results))
             images = [file for file in files if _is_image(file)]
             left_out += len(files) - len(images)
             addresses += [(file, None) for file in images]
@@ -82,42 +89,70 @@ def find_sources(inputs: Sequence[str | Path], out: Path | None = None) -> Found
         elif path.exists() or parse_address(text).path.exists():
             addresses.append(parse_address(text))
         else:
-            addresses += [(Path(found), None) for found in _matching(str(text))]
+            roots.append(_absolute(Path(_glob_root(str(text)))))
+            found = [_absolute(Path(found)) for found in _matching(str(text))]
+            addresses += [(p, None) for p in found if not _is_below(p, results)]
     if not addresses:
         raise ValueError(
             "The inputs must hold at least one image: files, folders, patterns or a "
             f"CSV. Received: {[str(text) for text in inputs]}, with {left_out} files "
             f"of other kinds than {', '.join(_SUFFIXES)}"
         )
-    return Found(
-        _named(dict.fromkeys((_absolute(p), f) for p, f in addresses)), left_out
-    )
+    once = dict.fromkeys((_absolute(path), frames) for path, frames in addresses)
+    return Found(_named(list(once), roots), left_out)
 
 
-def _files_below(folder: Path, out: Path | None) -> Iterable[Path]:
-    results = None if out is None else _absolute(out)
-    for here, folders, names in os.walk(folder):
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and _absolute(Path(here, name)) != results
-        ]
+def _files_below(folder: Path, results: Path | None) -> Iterable[Path]:
+    """Yields files, links followed; and folders that cannot be read, to be listed."""
+    status = folder.stat()
+    unreadable, seen = [], {(status.st_dev, status.st_ino)}
+    walk = os.walk(folder, onerror=unreadable.append, followlinks=True)
+    for here, folders, names in walk:
+        kept = []
+        for name in folders:
+            below = Path(here, name)
+            try:
+                status = below.stat()
+            except OSError as error:
+                unreadable.append(error)
+                continue
+            key = status.st_dev, status.st_ino
+            if not name.startswith(".") and _absolute(below) != results:
+                kept += [name] * (key not in seen)
+                seen.add(key)
+        folders[:] = kept
         yield from (Path(here, n) for n in names if not n.startswith("."))
+    yield from (Path(error.filename) for error in unreadable)
+
+
+def _is_below(path: Path, folder: Path | None) -> bool:
+    return folder is not None and path.is_relative_to(folder)
 
 
 def _is_image(path: Path) -> bool:
     name = path.name.lower()
-    if name.endswith(_SUFFIXES):
+    if name.endswith(_SUFFIXES) or path.is_dir():  # a folder that cannot be read
         return True
-    if "." in name.strip("0123456789.") or name == "dicomdir" or not path.is_file():
+    if "." in name.strip("0123456789.") or name == "dicomdir":
         return False
     try:
+        if not path.is_file():
+            return False
         with path.open(
             "rb"
         ) as file:  # scanners name files 1.2.840..., IM0001, 00000001
             return file.read(132)[128:] == b"DICM"
     except OSError:
-        return False
+        return True  # to be set aside with its reason
+
+
+def _glob_root(pattern: str) -> str:
+    """The part of a pattern before the first folder with a wildcard."""
+    parts = Path(pattern).parts
+    plain = next(
+        (i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts)
+    )
+    return str(Path(*parts[:plain])) if plain else "."
 
 
 def _listed(path: Path) -> list[Path]:
@@ -134,7 +169,8 @@ def _listed(path: Path) -> list[Path]:
             f"{path} must name an image in each row. "
             f"Received: none in row {names.index('') + 2}"
         )
-    return [path.parent / name for name in names]
+    folder = path.resolve().parent
+    return [folder / name for name in names]
 
 
 def _matching(pattern: str) -> list[str]:
@@ -151,10 +187,17 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # links stay what they are called
 
 
-def _named(addresses: Iterable[tuple[Path, range | None]]) -> list[Source]:
-    """Names each by its path below the common folder."""
-    addresses = list(addresses)
-    root = os.path.commonpath([path.parent for path, _ in addresses])
+def _named(
+    addresses: list[tuple[Path, range | None]], roots: list[Path]
+) -> list[Source]:
+    """Names each by its path below the common folder, which new files do not change."""
+    try:
+        root = os.path.commonpath([*roots, *(path.parent for path, _ in addresses)])
+    except ValueError as error:
+        raise ValueError(
+            "The inputs must be on one drive: explain those of each into a folder of "
+            f"its own. Received: {error}"
+        ) from error
     return [
         Source(
             Path(os.path.relpath(path, root)).as_posix() + _suffix(frames), path, frames

@@ -26,6 +26,7 @@ from hrcam.runner.outputs import Image
 from hrcam.runner.sources import Source
 
 READERS = WRITERS = 3
+MOST_AHEAD = 32  # files open at a time: systems allow some hundreds
 _OF_THE_FILE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # no matter of the disk
 
 
@@ -69,10 +70,14 @@ class _Stream:
         self._room = BoundedSemaphore(2 * explainer.batch_size)  # images to be written
         self._finishing: deque[Future] = deque()  # records of sources, in order
         self._open: list[Opened] = []
+        self._failure: Exception | None = None  # of the disk: the run ends
 
     def run(self, chunks, stop) -> Iterator[list[Record]]:
         for batch in self._batches(self._images(chunks)):
-            self._explain(batch)
+            if batch:
+                self._explain(batch)
+            if self._failure is not None:
+                raise self._failure
             while self._finishing and self._finishing[0].done():
                 yield self._finishing.popleft().result()
             if stop():
@@ -90,8 +95,11 @@ class _Stream:
 
     # ------------------------------------------------------------------------- reading
 
-    def _images(self, chunks) -> Iterator[tuple[int, Opened, Read]]:
-        """Yields (number, source, image); the number is that of its place."""
+    def _images(self, chunks) -> Iterator[tuple[int, Opened, Read] | None]:
+        """Yields (number, source, image), the number that of its place.
+
+        `None` stands for a source that was set aside.
+        """
         number, places = 0, self._explainer.batch_size
         for is_first, done, opening in self._ahead(chunks):
             if is_first:
@@ -102,6 +110,7 @@ class _Stream:
             opened = opening.result()
             if opened.error is not None:
                 self._finishing.append(_now([opened.facts | {"error": opened.error}]))
+                yield None
                 continue
             self._open.append(opened)
             for read in self._in_blocks(opened):
@@ -115,7 +124,7 @@ class _Stream:
             for position, (source, done) in enumerate(chunk):
                 opening = None if done else self._submit_open(source)
                 waiting.append((position == 0, done, opening))
-                if len(waiting) > 2 * self._explainer.batch_size:
+                if len(waiting) > min(2 * self._explainer.batch_size, MOST_AHEAD):
                     yield waiting.popleft()
         yield from waiting
 
@@ -138,8 +147,12 @@ class _Stream:
         opened.close()
 
     def _batches(self, images) -> Iterator[list[tuple[int, Opened, Read]]]:
+        """Yields batches; an empty one when there is only something to note."""
         batch, places = [], self._explainer.batch_size
         for image in images:
+            if image is None:
+                yield []
+                continue
             if batch and image[0] // places != batch[0][0] // places:
                 yield batch
                 batch = []
@@ -174,8 +187,9 @@ class _Stream:
         endless = [
             name for name, values in maps.items() if not np.isfinite(values).all()
         ]
-        if endless:
-            reason = f"the map of {endless[0]} is not finite: the model overflows"
+        if endless or not np.isfinite(explained.probabilities[row]):
+            what = f"map of {endless[0]}" if endless else "prediction"
+            reason = f"the {what} is not finite: the model overflows"
             return _now(facts | {"error": reason})
         predicted = int(explained.classes[row])
         chosen = self._writing.class_index
@@ -203,7 +217,7 @@ class _Stream:
         try:
             return facts | {"files": opened.files.add(image, opened.digits)}
         except Exception as error:  # of one file, whatever a writer makes of it
-            return _without_result(facts, error)
+            return self._without_result(facts, error)
         finally:
             self._room.release()
 
@@ -213,7 +227,10 @@ class _Stream:
         try:
             files = opened.files.close()
         except Exception as error:
-            records = [_without_result(record, error) for record in records]
+            opened.files.remove([f for r in records for f in r.get("files", ())])
+            records = [
+                r if "error" in r else self._without_result(r, error) for r in records
+            ]
         else:
             for record in records:
                 if "files" in record:
@@ -225,26 +242,33 @@ class _Stream:
         names = self._writing.class_names
         return None if names is None else names[class_index]
 
+    def _without_result(self, facts: Record, error: Exception) -> Record:
+        """The record of an image that cannot be written; raises what all would meet."""
+        try:
+            reason = _reason(error)
+        except Exception as failure:
+            self._failure = failure
+            raise
+        keys = ("source", "frames", "sha256", "bytes", "modified", "place", "frame")
+        return {key: facts[key] for key in keys if key in facts} | {"error": reason}
 
-def _without_result(facts: Record, error: Exception) -> Record:
-    """The record of an image that cannot be written; raises what all would meet."""
+
+def _reason(error: Exception) -> str:
+    """Why an image cannot be written; raises what all images would meet."""
     if isinstance(error, ImageReadError):
-        reason = error.reason
-    elif isinstance(error, ValueError):
-        reason = str(error)
-    elif isinstance(error, OSError) and error.errno in _OF_THE_FILE:
-        reason = f"its results cannot be written: {error.strerror}"
-    elif isinstance(error, OSError | MemoryError | ImportError):
+        return error.reason
+    if isinstance(error, ValueError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _OF_THE_FILE:
+        return f"its results cannot be written: {error.strerror}"
+    if isinstance(error, OSError | ImportError):
         raise error
-    else:
-        reason = f"its results cannot be written ({type(error).__name__})"
-    keys = ("source", "frames", "sha256", "bytes", "modified", "frame")
-    return {key: facts[key] for key in keys if key in facts} | {"error": reason}
+    return f"its results cannot be written ({type(error).__name__})"
 
 
 def _rounded(number: float) -> float:
-    """Float32 has seven digits."""
-    return float(f"{number:.7g}")
+    """Nine digits tell float32 values apart."""
+    return float(f"{number:.9g}")
 
 
 def _now(value: object) -> Future:
