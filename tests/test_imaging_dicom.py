@@ -1,6 +1,8 @@
 """DICOM files: values worked out by hand, or by pydicom's own functions."""
 
+import errno
 import logging
+import os
 import pickle
 import threading
 import warnings
@@ -14,7 +16,7 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
 
-from hrcam.imaging import ImageReadError, Limits, open_image
+from hrcam.imaging import ImageReadError, Limits, _dicom, open_image
 from hrcam.imaging._quiet import quiet
 
 LIMITS = Limits()
@@ -737,6 +739,27 @@ def test_deflated_cut_off(deflated):
 
 
 # Quiet
+
+
+@pytest.mark.parametrize("syntax", [None, uid.RLELossless])
+def test_no_memory_while_decoding_is_no_fault_of_the_file(path, monkeypatch, syntax):
+    write_dicom(path, IMAGES, frames=3)
+    if syntax:
+        header = pydicom.dcmread(path)
+        header.compress(syntax)
+        header.save_as(path)
+
+    def starved(*_):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with open_image(path) as file:
+        with monkeypatch.context() as patch:
+            patch.setattr(_dicom._OpenDicom, "_decode", starved)
+            with pytest.raises(OSError, match="allocate memory") as caught:
+                file.read(0)
+        np.testing.assert_array_equal(file.read(0).pixels, IMAGES[0])
+
+    assert caught.value.errno == errno.ENOMEM
 
 
 def test_nothing_is_warned_about_or_logged(path, caplog):

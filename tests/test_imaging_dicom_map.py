@@ -1,6 +1,9 @@
 """Parametric Maps and Secondary Captures, read back by pydicom and highdicom."""
 
+import errno
+import os
 import threading
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -562,6 +565,52 @@ def test_overlays_that_do_not_fit(tmp_path, overlay, frame, match):
     source = get_testdata_file("examples_ybr_color.dcm")
     with pytest.raises(ValueError, match=match):
         write_overlay(tmp_path / "out.dcm", source, overlay, frame=frame)
+
+
+@pytest.mark.parametrize("frames", [None, [0], [0, 5_000_000]])
+def test_frames_that_are_only_claimed_are_not_listed(tmp_path, edited, frames):
+    source = edited("CT_small", NumberOfFrames="5000000")
+    heatmaps = np.zeros((2, 4, 4), np.float32)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="of the 5000000 that the source has"):
+            write_map(tmp_path / "map.dcm", source, heatmaps, frames)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 2**22  # a list of them has 40 MB
+
+
+@pytest.mark.parametrize("count", ["1" + 20 * "0", 5000 * "9"])  # beyond C's, int's
+@pytest.mark.filterwarnings("ignore:Value exceeds the maximum length")
+def test_numbers_of_frames_that_are_none(tmp_path, edited, count):
+    source = edited("CT_small")
+    data = source.read_bytes()  # in front of Rows
+    at = data.index(b"\x28\x00\x10\x00US")
+    value = count.encode() + b" " * (len(count) % 2)
+    element = b"\x28\x00\x08\x00IS" + len(value).to_bytes(2, "little") + value
+    source.write_bytes(data[:at] + element + data[at:])
+
+    with pytest.raises(ImageReadError, match="no valid NumberOfFrames"):
+        write_map(tmp_path / "map.dcm", source, np.zeros((1, 4, 4), np.float32))
+
+
+def test_too_many_open_files_are_no_fault_of_the_source(tmp_path):
+    resource = pytest.importorskip("resource")
+    source = get_testdata_file("CT_small.dcm")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        with pytest.raises(OSError, match="open files") as caught:
+            write_map(tmp_path / "map.dcm", source, np.zeros((1, 4, 4), np.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    assert caught.value.errno == errno.EMFILE
 
 
 def test_sources_that_are_none(tmp_path):

@@ -1,8 +1,10 @@
 """NIfTI: which voxel is which pixel, there and back; damaged and hostile files."""
 
+import errno
 import gzip
 import itertools
 import struct
+import tempfile
 
 import cv2
 import nibabel
@@ -277,6 +279,78 @@ def test_slices_of_a_compressed_volume_unpack_it_once(tmp_path, monkeypatch, vol
     assert unpacked == [2 * 60]
 
 
+def test_a_source_cut_short_while_it_is_read_is_whole(tmp_path, volume):
+    """Mapped into memory it would be zeros, and beyond a page the process's end."""
+    path = save(tmp_path / "a.nii", volume, np.eye(4))
+
+    with open_image(path) as file:
+        file.read(0)
+        path.write_bytes(path.read_bytes()[:352])
+        pixels = file.read(4).pixels
+
+    np.testing.assert_array_equal(pixels, volume[::-1, ::-1, 4].T)
+
+
+def test_a_source_cut_short_before_its_values_are_read(tmp_path, volume):
+    path = save(tmp_path / "a.nii", volume)
+
+    with open_image(path) as file:
+        path.write_bytes(path.read_bytes()[:400])
+        with pytest.raises(ImageReadError, match="cut off: fewer values"):
+            file.read(0)
+
+
+def test_a_damaged_volume_is_unpacked_once_and_each_error_is_its_own(
+    tmp_path, monkeypatch
+):
+    path = save(
+        tmp_path / "a.nii.gz", np.arange(2000, dtype=np.int16).reshape(20, 20, 5)
+    )
+    path.write_bytes(path.read_bytes()[:-20])
+    unpacked = []
+    copy = nifti._copy
+    monkeypatch.setattr(nifti, "_copy", lambda *a: unpacked.append(a[2]) or copy(*a))
+    errors = []
+
+    with open_image(path) as file:
+        for frame in file.frames:
+            with pytest.raises(ImageReadError, match="damaged or cut off") as caught:
+                file.read(frame)
+            errors.append(caught.value)
+
+    assert len(unpacked) == 1
+    assert len({id(error) for error in errors}) == 5  # a traceback grows otherwise
+    assert {error.path for error in errors} == {path}
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_full_disk_is_no_fault_of_the_file(tmp_path, monkeypatch, volume, ending):
+    path = save(tmp_path / f"a{ending}", volume, np.eye(4))
+
+    def full():
+        return open("/dev/full", "w+b", buffering=0)
+
+    with open_image(path) as file:
+        with monkeypatch.context() as patch:
+            patch.setattr(tempfile, "TemporaryFile", full)
+            with pytest.raises(OSError, match="No space left") as caught:
+                file.read(0)
+        pixels = file.read(4).pixels  # there is room again
+
+    assert caught.value.errno == errno.ENOSPC
+    np.testing.assert_array_equal(pixels, volume[::-1, ::-1, 4].T)
+
+
+def test_no_folder_for_temporary_files_is_no_missing_image(
+    tmp_path, monkeypatch, volume
+):
+    path = save(tmp_path / "a.nii", volume)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+
+    with open_image(path) as file, pytest.raises(FileNotFoundError, match="none"):
+        file.read(0)
+
+
 # ----------------------------------------------------------------------- refused files
 
 
@@ -499,6 +573,19 @@ def test_an_unfinished_map_is_not_there(tmp_path, volume):
     kept.close()
     kept.discard()
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_limits_are_those_of_the_source(tmp_path, volume):
+    path = save(tmp_path / "a.nii", volume)
+    maps, tight = [np.ones((4, 3))] * 5, Limits(max_pixels=11)
+
+    for frames in (None, range(5)):
+        with pytest.raises(ImageReadError, match="3 x 4 pixels, more than 11"):
+            write_nifti_map(tmp_path / "map.nii", path, maps, frames, limits=tight)
+    with pytest.raises(ImageReadError, match="3 x 4 pixels, more than 11"):
+        MapVolume(path, tmp_path / "map.nii", limits=tight)
+    write_nifti_map(tmp_path / "map.nii", path, maps, limits=Limits(max_pixels=12))
+    assert (tmp_path / "map.nii").exists()
 
 
 def test_rejects(tmp_path, volume):

@@ -1,16 +1,22 @@
+import errno
 import io
+import os
 import pickle
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
+import nibabel
 import numpy as np
 import pytest
 import tifffile
+from dicom_files import write_dicom
 from PIL import Image, ImageOps
 
 from hrcam.datasets import load_images
 from hrcam.imaging import ImageReadError, Limits, Picture, open_image, read_image
-from hrcam.imaging.read import parse_address
+from hrcam.imaging._raster import RasterFile
+from hrcam.imaging.read import FAULTS_OF_THE_MACHINE, _reasons, parse_address
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 20), np.uint8)
@@ -380,6 +386,71 @@ def test_bomb_of_pillow(tmp_path):
         read_image(tmp_path / "a.bmp")
 
 
+def claimed_tiff(pages):
+    """TIFF of 8-bit grey whose pages have sizes that are only claimed: no pixels."""
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as tiff:
+        for _ in pages:
+            tiff.write(np.zeros((1, 1), np.uint8), metadata=None)
+    data = bytearray(file.getvalue())
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as tiff:
+        for page, size in zip(tiff.pages, pages, strict=True):
+            for tag, number in zip((257, 256), size, strict=True):
+                at = page.tags[tag].valueoffset
+                length = 4 if page.tags[tag].dtype == 4 else 2
+                data[at : at + length] = number.to_bytes(length, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("pages", [[(20000, 10000)], [(1, 1), (20000, 10000)]])
+def test_limits_beyond_those_of_pillow(tmp_path, pages):
+    """200 million pixels: fewer than are allowed here, more than Pillow opens."""
+    (tmp_path / "a.tif").write_bytes(claimed_tiff(pages))
+    address = f"{tmp_path / 'a.tif'}#{len(pages) - 1}"
+
+    with pytest.raises(ImageReadError, match=r"than Pillow opens \(178956970\)"):
+        read_image(address, Limits(max_pixels=300_000_000))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "page"),
+    [(GREY, 240), (GREY_16, 480), (COLOUR, 720), (COLOUR_16, 1440), (GREY > 127, 30)],
+    ids=["8 bit", "16 bit", "colour", "16 bit colour", "1 bit"],
+)
+def test_pages_of_a_tiff_are_limited_together(tmp_path, pixels, page):
+    """12 x 20 pixels, three pages, of `page` bytes each; compressed, as bombs are."""
+    kind = "rgb" if pixels.ndim == 3 else "minisblack"
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        for _ in range(3):
+            options = {} if pixels.dtype == bool else {"compression": "zlib"}
+            tiff.write(
+                np.zeros_like(pixels), photometric=kind, metadata=None, **options
+            )
+    size, most = (tmp_path / "a.tif").stat().st_size, 3 * page - 1
+    reason = f"3 pages of {page} bytes unpacked, together more than {most}"
+
+    with (
+        Image.open(tmp_path / "a.tif") as image,
+        pytest.raises(ImageReadError, match=reason),
+    ):
+        RasterFile(tmp_path / "a.tif", image, Limits(max_bytes=most))
+    with open_image(tmp_path / "a.tif", Limits(max_bytes=max(3 * page, size))) as file:
+        assert file.read(2).size == (12, 20)
+
+
+def test_a_tiff_bomb_of_pages_is_not_opened(tmp_path):
+    pages = np.zeros((9, 300, 400), np.uint8)
+    options = {"compression": "zlib", "photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "a.tif", pages, **options)
+    reason = "9 pages of 120000 bytes unpacked, together more than 1000000"
+
+    with (
+        pytest.raises(ImageReadError, match=reason),
+        open_image(tmp_path / "a.tif", Limits(max_bytes=1_000_000)),
+    ):
+        pass
+
+
 def test_nan_in_a_float_tiff(tmp_path):
     pixels = np.zeros((4, 4), np.float32)
     pixels[1, 2] = np.nan
@@ -401,3 +472,72 @@ def test_the_error_survives_pickle():
 
     assert (error.path.name, error.reason) == ("a.png", "empty")
     assert str(error) == "a.png cannot be read as an image: empty"
+
+
+# ------------------------------------------------------------- faults of the machine
+
+
+@pytest.fixture
+def no_more_files():
+    """`with no_more_files():` this process can open no further file."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limited():
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.open(os.devnull, os.O_RDONLY)  # that the next would get
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    return limited
+
+
+@pytest.fixture(params=["a.png", "a.tif", "a.nii", "a.nii.gz", "a.dcm"])
+def sound(request, tmp_path):
+    """A file that can be read, and was, so that all modules are there."""
+    path = tmp_path / request.param
+    if path.suffix in (".nii", ".gz"):
+        nibabel.save(nibabel.Nifti1Image(GREY, np.eye(4)), path)
+    elif path.suffix == ".dcm":
+        write_dicom(path, GREY_16)
+    else:
+        save(path, GREY)
+    read_image(path)
+    return path
+
+
+def test_too_many_open_files_are_no_fault_of_the_file(no_more_files, sound):
+    with no_more_files(), pytest.raises(OSError, match="open files") as caught:
+        read_image(sound)
+
+    assert caught.value.errno == errno.EMFILE
+    assert read_image(sound).size
+
+
+@pytest.mark.parametrize("sound", ["a.png", "a.nii", "a.nii.gz"], indirect=True)
+def test_too_many_open_files_while_it_is_read(no_more_files, sound):
+    with open_image(sound) as file:
+        with no_more_files(), pytest.raises(OSError, match="open files") as caught:
+            file.read(0)
+        assert file.read(0).size
+
+    assert caught.value.errno == errno.EMFILE
+
+
+@pytest.mark.parametrize("code", FAULTS_OF_THE_MACHINE)
+def test_faults_of_the_machine_pass(tmp_path, code):
+    fault = OSError(code, os.strerror(code))
+
+    with pytest.raises(OSError) as caught, _reasons(tmp_path):  # noqa: PT011
+        raise fault
+
+    assert caught.value is fault
+
+
+def test_other_faults_are_those_of_the_file(tmp_path):
+    with pytest.raises(ImageReadError, match="Input/output"), _reasons(tmp_path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))

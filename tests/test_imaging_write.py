@@ -62,6 +62,22 @@ def test_resize_by_hand():
     assert resize_map(RAW, (2, 2)).dtype == np.float32
 
 
+def test_one_side_shrinks_and_the_other_grows():
+    """By two roads of one dimension each: means of parts, and `numpy.interp`."""
+    heatmap = np.random.default_rng(0).normal(size=(16, 16))
+
+    # Row r of 10 covers 1.6 r to 1.6 r + 1.6 of 16: its share of each of those.
+    edges = np.arange(10)[:, None] * 1.6
+    lines = np.arange(16)
+    shares = np.minimum(edges + 1.6, lines + 1) - np.maximum(edges, lines)
+    rows = np.maximum(shares, 0) / 1.6 @ heatmap
+    places = (np.arange(64) + 0.5) / 4 - 0.5
+    expected = np.stack([np.interp(places, lines, row) for row in rows])
+
+    np.testing.assert_allclose(resize_map(heatmap, (10, 64)), expected, atol=1e-5)
+    np.testing.assert_allclose(resize_map(heatmap.T, (64, 10)), expected.T, atol=1e-5)
+
+
 def test_overlay_by_hand():
     """Half of inferno's colour, by matplotlib, and half of the image's grey."""
     pixels = np.array([[0, 100], [200, 255]], np.uint8)

@@ -38,7 +38,7 @@ from hrcam.imaging._dicom_layout import Layout
 from hrcam.imaging._dicom_values import RefusedError
 from hrcam.imaging._quiet import quiet
 from hrcam.imaging.picture import ImageReadError, Picture
-from hrcam.imaging.read import Limits
+from hrcam.imaging.read import FAULTS_OF_THE_MACHINE, Limits
 
 LIBRARIES = ("pydicom", "pylibjpeg", "openjpeg", "_openjpeg", "libjpeg", "rle")
 
@@ -189,7 +189,9 @@ class _OpenDicom:
             return self._decode(encapsulate([stream], has_bot=False), 0, layout)
         except (KeyboardInterrupt, SystemExit, RefusedError):
             raise
-        except BaseException:  # a decoder in Rust raises its panics beside Exception
+        except BaseException as error:  # panics of Rust are beside Exception
+            if _is_of_the_machine(error):
+                raise
             reason = f"its pixels cannot be decompressed ({self._syntax.name})"
             if not storage.has_libjpeg(self._syntax, self._decoder):
                 reason += f"; if they are more than 8 bits deep: {storage.INSTALL}"
@@ -221,8 +223,14 @@ def _reasons(path: Path) -> Iterator[None]:
         except RefusedError as error:
             raise ImageReadError(path, str(error)) from None
         except Exception as error:
+            if _is_of_the_machine(error):
+                raise
             reason = f"damaged, or of a kind that is not known ({type(error).__name__})"
             raise ImageReadError(path, reason) from None
+
+
+def _is_of_the_machine(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in FAULTS_OF_THE_MACHINE
 
 
 def _no_pixels(header: FileDataset) -> str:

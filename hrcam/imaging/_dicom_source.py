@@ -32,6 +32,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import generate_uid
 
 from hrcam.imaging.picture import ImageReadError
+from hrcam.imaging.read import FAULTS_OF_THE_MACHINE
 
 COPIED = (
     "PatientName",
@@ -200,10 +201,10 @@ class Source:
         return _element(keyword, self.text(source or keyword))
 
     def _count(self, keyword: str, missing: str = "") -> int:
-        """A whole number above 0."""
+        """A whole number above 0, of ten digits at most, as DICOM has them."""
         binary = dictionary_VR(keyword) == "US"
         value = self._header.get(keyword) if binary else self.text(keyword) or missing
-        if not re.fullmatch("0*[1-9][0-9]*", str(value)):
+        if not re.fullmatch("0*[1-9][0-9]{0,9}", str(value)):
             raise ImageReadError(self._path, f"it has no valid {keyword}")
         return int(value)
 
@@ -219,6 +220,8 @@ def _read(path: Path) -> pydicom.Dataset:
     except FileNotFoundError:
         raise ImageReadError(path, "missing") from None
     except Exception as error:  # damaged files raise almost anything
+        if isinstance(error, OSError) and error.errno in FAULTS_OF_THE_MACHINE:
+            raise
         reason = f"damaged, or no DICOM file ({type(error).__name__})"
         raise ImageReadError(path, reason) from error
 

@@ -18,9 +18,11 @@ Choices that are ours:
   the file's. Black and white are the lowest and highest finite value of the volume;
   `cal_min` and `cal_max` are the display window.
 
-The header's extensions and texts are never read. A compressed file is unpacked once,
-into a temporary file without a name, by the size that its header claims: slices along
-any axis then cost what they hold. `TMPDIR` says where.
+The header's extensions and texts are never read. The values are copied once, unpacked
+if they are compressed, into a temporary file without a name, by the size that the
+header claims: slices along any axis then cost what they hold, and a source that is
+cut short meanwhile does not end the process, as mapped into memory it would. `TMPDIR`
+says where.
 
 Source: the fields of the header, https://nifti.nimh.nih.gov/nifti-1.
 """
@@ -90,7 +92,6 @@ class NiftiFile:
 
     def __init__(self, path: Path, header: Nifti1Header | Nifti2Header, limits: Limits):
         self.header, self._path = header, path
-        self._is_packed = _is_packed(path)
         self.shape = _shape(path, header)
         self._dtype = _dtype(path, header)
         self.affine = header.get_best_affine()
@@ -121,24 +122,27 @@ class NiftiFile:
 
     @property
     def _voxels(self) -> np.ndarray:
-        """The stored values in storage order, on disk; unpacked once, if it can be."""
-        if self._failure is None and self._stored is None:
-            try:
-                self._stored = self._unpack()
-            except ImageReadError as error:
-                self._failure = error
+        """The stored values in storage order, on disk; copied once, if it can be.
+
+        Kept is a fault of the file only: on a disk that is full now there is room
+        later.
+        """
         if self._failure is not None:
-            raise self._failure
+            raise ImageReadError(self._path, self._failure)
+        if self._stored is None:
+            try:
+                self._stored = self._copied()
+            except ImageReadError as error:
+                self._failure = error.reason
+                raise
         return self._stored
 
-    def _unpack(self) -> np.ndarray:
+    def _copied(self) -> np.ndarray:
         count = math.prod(self.shape)
-        if not self._is_packed:
-            return np.memmap(self._path, self._dtype, "r", self._offset, (count,))
         with tempfile.TemporaryFile() as file:
-            with _unpacked(self._path) as packed:
-                _skip(packed, self._offset, self._path)
-                _copy(packed, file, count * self._dtype.itemsize, self._path)
+            with _unpacked(self._path) as source:
+                _skip(source, self._offset, self._path)
+                _copy(source, file, count * self._dtype.itemsize, self._path)
             file.flush()
             return np.memmap(file, self._dtype, "r", 0, (count,))
 
@@ -176,12 +180,13 @@ class NiftiFile:
         height = self.shape[self.layout.rows]
         width = self.shape[self.layout.columns]
         needed = self._offset + math.prod(self.shape) * self._dtype.itemsize
+        held = self._path.stat().st_size
         if height * width > limits.max_pixels:
             reason = f"{width} x {height} pixels, more than {limits.max_pixels}"
         elif needed > limits.max_bytes:
             reason = f"{needed} bytes unpacked, more than {limits.max_bytes}"
-        elif not self._is_packed and needed > self._path.stat().st_size:
-            reason = f"cut off: {self._path.stat().st_size} bytes of {needed}"
+        elif needed > held and not _is_packed(self._path):
+            reason = f"cut off: {held} bytes of {needed}"
         else:
             return
         raise ImageReadError(self._path, reason)
@@ -189,7 +194,7 @@ class NiftiFile:
 
 def _read_header(path: Path) -> Nifti1Header | Nifti2Header:
     """Reads the header alone; extensions, which follow it, may be of any size."""
-    with _unpacked(path) if _is_packed(path) else path.open("rb") as file:
+    with _unpacked(path) as file:
         start = _read(file, Nifti2Header.sizeof_hdr, path)
     marks = start[344:348], start[4:8]  # where NIfTI-1 and NIfTI-2 have theirs
     if b"ni1\0" in marks or b"ni2\0" in marks:
@@ -257,7 +262,7 @@ def _is_packed(path: Path) -> bool:
 
 
 def _unpacked(path: Path) -> BinaryIO:
-    return gzip.open(path, "rb")
+    return gzip.open(path) if _is_packed(path) else path.open("rb")
 
 
 def _skip(file: BinaryIO, count: int, path: Path) -> None:

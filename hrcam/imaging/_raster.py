@@ -9,6 +9,8 @@ in a viewer. Alpha is dropped. Palettes and CMYK become RGB. Of an animation the
 picture counts.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -28,16 +30,15 @@ _MARKS = {
     b"BM": "BMP",
     b"GIF8": "GIF",
 }
-_ORIENTATION, _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0112, 258, 262, 0
+_ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLES = 0x0112, 258, 262, 277
+_WHITE_IS_ZERO = 0
 
 
 def open_raster(path: Path, limits: Limits) -> "RasterFile":
     """Opens a file; see `hrcam.imaging.open_image`."""
     try:
-        image = Image.open(path, formats=FORMATS)
-    except Image.DecompressionBombError:
-        reason = f"more than {limits.max_pixels} pixels"
-        raise ImageReadError(path, reason) from None
+        with _told_bombs(path, limits):
+            image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageReadError(path, _unidentified(path)) from None
     try:
@@ -54,6 +55,7 @@ class RasterFile:
         self._path, self._image, self._limits = path, image, limits
         pages = image.n_frames if image.format == "TIFF" else 1
         self.frames = range(pages)
+        self._check_unpacked()
 
     def read(self, frame: int) -> Picture:
         """Returns a page, or the only image."""
@@ -66,7 +68,8 @@ class RasterFile:
         white_is_zero = _tags(image).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
         if image.format == "PNG":
             self._check_png()
-        image.load()
+        with _told_bombs(self._path, self._limits):
+            image.load()
         if is_16_bit_colour:
             pixels = self._by_opencv(frame)
         else:
@@ -117,10 +120,35 @@ class RasterFile:
                 f"{width} x {height} pixels, more than {self._limits.max_pixels}",
             )
 
+    def _check_unpacked(self) -> None:
+        """Checks the pages of a TIFF together; all count as large as the first."""
+        tags, (width, height) = _tags(self._image), self._image.size
+        bits = tags.get(_SAMPLES, 1) * max(tags.get(_BITS, (1,)))
+        pages, page = len(self.frames), -(-width * height * bits // 8)
+        if tags and pages * page > self._limits.max_bytes:
+            raise ImageReadError(
+                self._path,
+                f"{pages} pages of {page} bytes unpacked, together more than "
+                f"{self._limits.max_bytes}",
+            )
+
     def _check_finite(self, pixels: np.ndarray) -> None:
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             count = int((~np.isfinite(pixels)).sum())
             raise ImageReadError(self._path, f"{count} values are NaN or infinite")
+
+
+@contextmanager
+def _told_bombs(path: Path, limits: Limits) -> Iterator[None]:
+    """Says which limit there is: Pillow has one of its own."""
+    try:
+        yield
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS
+        reason = f"more pixels than Pillow opens ({most})"
+        if limits.max_pixels <= most:
+            reason = f"more than {limits.max_pixels} pixels"
+        raise ImageReadError(path, reason) from None
 
 
 def _unidentified(path: Path) -> str:

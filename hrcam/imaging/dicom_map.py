@@ -15,7 +15,7 @@ Choices that are ours:
 * Frames lie in the order of the maps, indexed by a label each, so that images without
   positions, and several frames at one position (cine), are no special cases.
 * Rows x Columns are the source's: a map of another size is resized, bilinear with
-  half-pixel centres (by area where it shrinks).
+  half-pixel centres (by area along a side that shrinks).
 * What comes from the source, and what does not: `_dicom_source`.
 
 Reference:
@@ -121,15 +121,15 @@ def _check(heatmaps: np.ndarray, frames: Sequence[int] | None, count: int) -> li
             "`heatmaps` must be (n, h, w), with at least one map. "
             f"Received: shape {heatmaps.shape}"
         )
-    checked = list(range(count)) if frames is None else [int(i) for i in frames]
-    known = set(checked) & set(range(count))
-    if not len(heatmaps) == len(checked) == len(known):
+    checked = range(count) if frames is None else [int(i) for i in frames]
+    fits = len(checked) == len(heatmaps)  # before `count`, a mere claim, is listed
+    if not fits or len({i for i in checked if 0 <= i < count}) != len(checked):
         raise ValueError(
             f"`frames` must give each of {len(heatmaps)} maps a frame of its own, of "
             f"the {count} that the source has, numbered from 0; None is all of them. "
             f"Received: {frames}"
         )
-    return checked
+    return list(checked)
 
 
 def _float_pixels(heatmaps: np.ndarray, size: tuple[int, int]) -> BytesIO:

@@ -1,9 +1,10 @@
 """Writes maps of slices as a NIfTI volume that lies on their source.
 
-A map is resized to its slice's size (bilinear with half-pixel centres, by area where
-it shrinks) and put into the voxels that the slice was read from: `_nifti` says how a
-slice lies in the volume, and the same view of it is written to. Affine, voxel sizes,
-sform and qform with their codes, and units are the source's, number by number.
+A map is resized to its slice's size (bilinear with half-pixel centres, by area along
+a side that shrinks) and put into the voxels that the slice was read from: `_nifti`
+says how a slice lies in the volume, and the same view of it is written to. Affine,
+voxel sizes, sform and qform with their codes, and units are the source's, number by
+number.
 
 The source's texts (`descrip`, `aux_file`, `db_name`, `intent_name`) and extensions can
 hold patient data: none is copied.
@@ -22,7 +23,7 @@ from nibabel import Nifti1Header, Nifti2Header
 
 from hrcam.imaging._atomic import whole_file
 from hrcam.imaging._nifti import CHUNK
-from hrcam.imaging.read import open_image
+from hrcam.imaging.read import LIMITS, Limits, open_image
 from hrcam.imaging.write import resize_map
 
 GEOMETRY = (
@@ -45,7 +46,13 @@ class MapVolume:
         ...     volume.add(12, heatmap)
     """
 
-    def __init__(self, source: str | Path, target: str | Path, description: str = ""):
+    def __init__(
+        self,
+        source: str | Path,
+        target: str | Path,
+        description: str = "",
+        limits: Limits = LIMITS,
+    ):
         """Takes the space on the disk; `target` is there after `close`.
 
         Args:
@@ -53,6 +60,7 @@ class MapVolume:
             target: The file to write, `.nii`; its folder is made.
             description: What the maps are, for the header: ASCII, cut to 79
                 characters.
+            limits: What `source` may ask for.
 
         Raises:
             ValueError: If `source` is not NIfTI or `target` not `.nii`.
@@ -62,7 +70,7 @@ class MapVolume:
         target = Path(target)
         if target.suffix.lower() != ".nii":
             raise ValueError(f"`target` must be a .nii file. Received: {target.name}")
-        with open_image(source) as file:
+        with open_image(source, limits) as file:
             if file.kind != "nifti":
                 raise ValueError(f"`source` must be a NIfTI file. Received: {source}")
             self._layout, self._frames = file.layout, file.frames
@@ -136,6 +144,7 @@ def write_nifti_map(
     frames: Sequence[int] | None = None,
     *,
     description: str = "",
+    limits: Limits = LIMITS,
 ) -> None:
     """Writes maps of a NIfTI file's slices as a volume that lies on it.
 
@@ -146,15 +155,16 @@ def write_nifti_map(
         frames: The slices' numbers. Default: all slices of the source, in order.
             Voxels of others are NaN.
         description: What the maps are, for the header.
+        limits: What `source` may ask for.
 
     Raises:
         ValueError: If there are more or fewer maps than slices, or as `MapVolume` says.
         ImageReadError: If `source` cannot be read.
     """
     if frames is None:
-        with open_image(source) as file:
+        with open_image(source, limits) as file:
             frames = file.frames
-    with MapVolume(source, target, description) as volume:
+    with MapVolume(source, target, description, limits) as volume:
         for frame, heatmap in zip(frames, heatmaps, strict=True):
             volume.add(frame, heatmap)
 

@@ -15,6 +15,7 @@ before memory is taken for it, and whatever a decoder raises becomes an
 `ImageReadError` with the path and the reason.
 """
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,10 @@ from hrcam.imaging.picture import ImageReadError, Picture
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+FAULTS_OF_THE_MACHINE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.ENOMEM),
+    *(errno.EMFILE, errno.ENFILE),
+)
 _ADDRESS = re.compile(r"(.+)#(?:(\d+)|(\d+):(\d+))")
 
 
@@ -108,6 +113,8 @@ def open_image(path: str | Path, limits: Limits = LIMITS) -> Iterator[OpenImage]
     Raises:
         ImageReadError: If it is missing, no image, damaged or too large; also from
             `read`.
+        OSError: If the machine is at fault, not the file: a full disk (of temporary
+            files), no memory, too many open files; also from `read`.
 
     Example:
         >>> with open_image("scan.nii.gz") as file:  # doctest: +SKIP
@@ -177,7 +184,8 @@ def _reasons(path: Path) -> Iterator[None]:
     Damaged and hostile files make decoders raise almost anything, so that all of
     `Exception` is meant. The messages of those could hold a header's values: only
     their type is told, and they are no part of the traceback. Nor is anything told of
-    the warnings that damaged, and some sound, files give.
+    the warnings that damaged, and some sound, files give. What is the machine's fault
+    passes: the same file may be read later.
     """
     try:
         with quiet("PIL", "nibabel"):
@@ -187,8 +195,12 @@ def _reasons(path: Path) -> Iterator[None]:
     except MemoryError:
         raise ImageReadError(path, "more memory than there is") from None
     except FileNotFoundError:
+        if path.exists():  # what is missing is a folder for temporary files
+            raise
         raise ImageReadError(path, "missing") from None
     except OSError as error:
+        if error.errno in FAULTS_OF_THE_MACHINE:
+            raise
         raise ImageReadError(path, error.strerror or "damaged or cut off") from None
     except Exception as error:
         reason = f"damaged, or of a kind that is not known ({type(error).__name__})"

@@ -2,7 +2,7 @@
 
 Raw maps keep their values, float32, signed, at the size that the network saw. Pictures
 have the size of the original image: the map is resized to it, bilinear with half-pixel
-centres (by area where it shrinks).
+centres (by area along a side that shrinks).
 
 The picture is a choice of ours: the map's colours, its lowest value black and its
 highest yellow ("inferno"), half transparent over the grey image. A map without a range
@@ -92,8 +92,9 @@ def overlay(picture: Picture, heatmap: np.ndarray) -> np.ndarray:
 def resize_map(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes a raw map `(h, w)` to (height, width), float32."""
     heatmap = np.asarray(heatmap, np.float32)
-    if heatmap.shape == tuple(size):
-        return heatmap
-    shrinks = size[0] < heatmap.shape[0] or size[1] < heatmap.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(heatmap, size[::-1], interpolation=how)
+    # Two steps: OpenCV repeats pixels along a side that grows while the other shrinks.
+    smaller = tuple(map(min, heatmap.shape, size))
+    for step, how in ((smaller, cv2.INTER_AREA), (tuple(size), cv2.INTER_LINEAR)):
+        if heatmap.shape != step:
+            heatmap = cv2.resize(heatmap, step[::-1], interpolation=how)
+    return heatmap

@@ -1,6 +1,5 @@
 """Sources while they are worked on: opened, hashed and read."""
 
-import errno
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,13 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from hrcam.imaging.picture import ImageReadError, Picture, Values
-from hrcam.imaging.read import Limits, open_image
+from hrcam.imaging.read import FAULTS_OF_THE_MACHINE, Limits, open_image
 from hrcam.runner.manifest import Record, place_of
 from hrcam.runner.outputs import SourceFiles
 from hrcam.runner.sources import Source
 from hrcam.saving import sha256
 
-OF_THE_MACHINE = (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _WITHOUT_PICTURE = {"npy", "npz", "tiff", "nifti"}
 
 
@@ -123,7 +121,7 @@ def _facts(path: Path, limits: Limits) -> Record:
         is_read = path.is_file() and status.st_size <= limits.max_bytes
         digest = sha256(path) if is_read else None
     except OSError as error:
-        if error.errno in OF_THE_MACHINE:
+        if error.errno in FAULTS_OF_THE_MACHINE:
             raise
         raise ImageReadError(path, error.strerror or "cannot be read") from error
     sizes = {"bytes": status.st_size, "modified": status.st_mtime_ns}
