@@ -16,7 +16,8 @@ has `frames` 0. A file is *done* when all its `frames` lines are there without a
 it has not changed, and what was written is still there. Nothing of a header is noted.
 
 Lines are appended when the files they name are on the disk, those of a source in one
-piece: a line that a kill cut off is dropped when the run goes on.
+piece: a line that a kill cut off is dropped when the run goes on. They are not forced
+to the disk one by one: after a power cut the last may be missing, and are made again.
 """
 
 import errno
@@ -99,7 +100,6 @@ class Manifest:
         data = b"".join(lines)
         if self._file.write(data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-        os.fsync(self._file.fileno())
         name = records[0]["source"]
         before = [json.loads(line) for line in self._lines.get(name, ())]
         for file in _files(before) - _files(records):
