@@ -22,6 +22,8 @@ QUICK = {
     "speed": ["--size=64", "--batch=2", "--rounds=2"],
     "methods": ["--size=64", "--batch=2", "--rounds=2"],
     "serving": ["--size=64", "--batch=2", "--rounds=2"],
+    "runner": ["--size=64", "--batch=2", "--images=8", "--rounds=2"],
+    "runner_memory": ["--size=64", "--file-size=64"],
     "head": ["--size=64", "--images=32", "--epochs=2", "--rounds=1"],
     "memory": ["--size=64"],
     "peers": ["--size=64", "--batch=2", "--rounds=2"],
@@ -60,6 +62,12 @@ def main() -> None:
         print(f"{part} ...", file=sys.stderr, flush=True)
         if part == "memory":
             result[part] = _memory(options[part], 2 if args.quick else 8)
+        elif part == "runner_memory":
+            result[part] = [
+                {"images": images}
+                | _run(sys.executable, part, str(images), *options[part])
+                for images in ((60, 120) if args.quick else (200, 5000))
+            ]
         elif part == "attentive_memory":
             result[part] = _attentive_memory(options[part])
         elif part == "attentive_peers":

@@ -48,6 +48,33 @@ def _serving_table(part: dict[str, Any]) -> list[str]:
     ]
 
 
+def _runner_table(part: dict[str, Any]) -> list[str]:
+    return [
+        f"{versions_line(part)}; {part['model']}, {part['size']} px, batch "
+        f"{part['batch']}; {part['images']} JPEG files of {part['file_size']} px; the "
+        f"forward pass takes {part['baseline_seconds']:.1f} s for arrays of them",
+        "",
+        "| stored | images/s, as a share of the forward pass | lowest to highest |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {1 / row['ratio']:.2f} | {1 / row['highest']:.2f} to "
+            f"{1 / row['lowest']:.2f} |"
+            for name, row in part["rows"].items()
+        ),
+    ]
+
+
+def _runner_memory_table(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        "| images | peak MB of the process |",
+        "|---|---|",
+        *(
+            f"| {row['images']} | {row.get('failed') or round(row['peak_mb'])} |"
+            for row in rows
+        ),
+    ]
+
+
 def _head_table(part: dict[str, Any]) -> list[str]:
     return [
         f"{versions_line(part)}; ResNet50, {part['images']} images of "
@@ -117,6 +144,8 @@ WRITERS = {
     "speed": _speed_table,
     "methods": _methods_table,
     "serving": _serving_table,
+    "runner": _runner_table,
+    "runner_memory": _runner_memory_table,
     "head": _head_table,
     "memory": _memory_table,
     "peers": _peers_table,
