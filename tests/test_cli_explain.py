@@ -93,7 +93,7 @@ def test_what_fit_noted_counts(model, scans, tmp_path):
 
 
 def test_values(model, scans, tmp_path):
-    explain(model, scans / "0.png", "--out", tmp_path / "a", "--values", "0,510")
+    explain(model, scans / "0.png", "--out", tmp_path / "a", "--values", "-0,510")
     explain(model, scans / "0.png", "--out", tmp_path / "b", "--white", "0.5")
 
     ranges = [

@@ -89,7 +89,7 @@ def explain(
         int, typer.Option(min=1, help="Larger images are set aside.")
     ] = 2**27,
     engine: Annotated[
-        str, typer.Option(help='local, or ray (pip install "hrcam[ray]").')
+        str, typer.Option(help='local, or ray (pip install "hrcam\\[ray]").')
     ] = "local",
     address: Annotated[
         str | None,
