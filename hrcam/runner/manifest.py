@@ -98,7 +98,12 @@ class Manifest:
             json.dumps(record, allow_nan=False).encode() + b"\n" for record in records
         ]
         data = b"".join(lines)
-        if self._file.write(data) != len(data):
+        try:
+            is_whole = self._file.write(data) == len(data)
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
+        if not is_whole:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         name = records[0]["source"]
         before = [json.loads(line) for line in self._lines.get(name, ())]
