@@ -76,14 +76,14 @@ class _Stream:
         for batch in self._batches(self._images(chunks)):
             if batch:
                 self._explain(batch)
-            if self._failure is not None:
-                raise self._failure
             while self._finishing and self._finishing[0].done():
                 yield self._finishing.popleft().result()
-            if stop():
+            if self._failure is not None or stop():
                 break
-        while self._finishing:
+        while self._finishing:  # in order: what was finished before a failure counts
             yield self._finishing.popleft().result()
+        if self._failure is not None:
+            raise self._failure
 
     def close(self) -> None:
         """Ends the threads; what was not finished leaves nothing behind."""

@@ -221,7 +221,7 @@ def test_a_file_that_cannot_be_written_ends_the_run(folder, ray):
     error = raised.value
     assert error.errno == errno.EISDIR
     assert error.strerror == os.strerror(errno.EISDIR)
-    assert error.filename2 == str(blocked)
+    assert error.filename == str(blocked)
     assert "In the worker" in error.__notes__[0]
     assert list(read_manifest(out)) == names[:6]  # in order, so all before it
     blocked.rmdir()
